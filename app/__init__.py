@@ -1,0 +1,1 @@
+"""The gateway: HTTP in, jobs on the queue, pictures out. Never imports torch or workers."""

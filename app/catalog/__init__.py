@@ -1,0 +1,1 @@
+"""The models this system knows. Torch-free: both sides of the queue read it."""

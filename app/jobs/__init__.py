@@ -1,0 +1,1 @@
+"""The contract between gateway and workers: jobs, their lifecycle on Redis, and their bytes."""

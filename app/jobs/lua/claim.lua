@@ -1,0 +1,33 @@
+#!lua flags=allow-oom
+-- ARGV: token, worker, most jobs to take, lease in ms, lane, lane, ...
+-- Returns {{id, spec}, ...}, oldest first over all the lanes. The same token returns the same jobs again.
+local token, worker, most, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local claim_key = prefix .. 'claim:' .. token
+local claimed = {}
+for _, id in ipairs(redis.call('LRANGE', claim_key, 0, -1)) do
+  if verdict(id, token) == 'OK' then
+    claimed[#claimed + 1] = {id, redis.call('HGET', job_key(id), 'spec')}
+  end
+end
+if #claimed > 0 then return claimed end
+
+local now = now_ms()
+while #claimed < most do
+  local first_id, first_seq, first_lane
+  for i = 5, #ARGV do
+    local id, seq = unpack(redis.call('ZRANGE', queue_key(ARGV[i]), 0, 0, 'WITHSCORES'))
+    if id and (not first_seq or tonumber(seq) < first_seq) then
+      first_id, first_seq, first_lane = id, tonumber(seq), ARGV[i]
+    end
+  end
+  if not first_id then break end
+  redis.call('ZREM', queue_key(first_lane), first_id)
+  redis.call('HSET', job_key(first_id), 'state', 'in_progress', 'token', token, 'worker', worker)
+  redis.call('HSETNX', job_key(first_id), 'started_ms', now)
+  redis.call('HINCRBY', job_key(first_id), 'attempts', 1)
+  redis.call('ZADD', lease_key, now + lease_ms, first_id)
+  redis.call('RPUSH', claim_key, first_id)
+  claimed[#claimed + 1] = {first_id, redis.call('HGET', job_key(first_id), 'spec')}
+end
+if #claimed > 0 then redis.call('PEXPIRE', claim_key, lease_ms) end
+return claimed

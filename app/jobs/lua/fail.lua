@@ -1,0 +1,19 @@
+#!lua flags=allow-oom
+-- ARGV: id, token, error JSON, ms until a retry or -1 for never, most attempts
+-- Returns 'OK' (also for a replay by the same token), 'CANCEL' or 'LOST'.
+local id, token, problem, retry_ms, max_attempts = unpack(ARGV)
+local word, state = verdict(id, token)
+if word == 'OK' then
+  local attempts = tonumber(redis.call('HGET', job_key(id), 'attempts'))
+  if tonumber(retry_ms) >= 0 and attempts < tonumber(max_attempts) then
+    redis.call('ZREM', lease_key, id)
+    redis.call('HSET', job_key(id), 'state', 'delayed', 'error', problem)
+    redis.call('ZADD', delayed_key, now_ms() + tonumber(retry_ms), id)
+  else
+    finish(id, 'failed', 'error', problem)
+  end
+elseif word == 'LOST' and (state == 'failed' or state == 'delayed')
+  and redis.call('HGET', job_key(id), 'token') == token then
+  return 'OK'
+end
+return word

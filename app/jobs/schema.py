@@ -1,0 +1,186 @@
+"""What crosses the queue: a job as a worker is told it, and its record as everyone reads it.
+
+Every message is frozen and refuses fields that it does not know. Golden copies live in tests/contract/golden.
+"""
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class JobState(StrEnum):
+    """Where a job is in its life. `delayed` waits for a retry; `canceling` waits for its worker to notice."""
+
+    QUEUED = "queued"
+    DELAYED = "delayed"
+    IN_PROGRESS = "in_progress"
+    CANCELING = "canceling"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    DEAD = "dead"
+    CANCELED = "canceled"
+
+
+TERMINAL_STATES = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.DEAD, JobState.CANCELED})
+
+
+class ErrorCode(StrEnum):
+    """Why a job did not become a picture. Clients switch on these; they never change."""
+
+    OUT_OF_MEMORY = "out_of_memory"
+    INVALID_OUTPUT = "invalid_output"
+    WORKER_LOST = "worker_lost"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    STORAGE_FAILED = "storage_failed"
+    INTERNAL_ERROR = "internal_error"
+
+
+class Stage(StrEnum):
+    """What a job in progress is doing; also the `stage` label of the metrics."""
+
+    QUEUED = "queued"
+    TEXT_ENCODE = "text_encode"
+    DENOISE = "denoise"
+    VAE_DECODE = "vae_decode"
+    IMAGE_ENCODE = "image_encode"
+    STORE = "store"
+    DONE = "done"
+
+
+class OutputFormat(StrEnum):
+    PNG = "png"
+    JPEG = "jpeg"
+    WEBP = "webp"
+
+    @property
+    def content_type(self) -> str:
+        return f"image/{self}"
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ImageJob(_Message):
+    """One request for n images, every setting resolved: any worker that runs it draws the same pictures."""
+
+    id: str
+    tenant: str
+    model: str
+    prompt: str
+    negative_prompt: str | None
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    true_cfg_scale: float
+    max_sequence_length: int
+    seed: int
+    n: int
+    output_format: OutputFormat
+    output_compression: int | None = Field(description="Quality of JPEG and WebP, 0 to 100; None: the format's own.")
+    metadata: dict[str, str]
+
+    @property
+    def seeds(self) -> range:
+        """One seed an image: seed, seed + 1, ..."""
+        return range(self.seed, self.seed + self.n)
+
+
+class Progress(_Message):
+    """How far a job has developed: steps are summed over its n images."""
+
+    stage: Stage
+    step: int
+    total_steps: int
+
+
+class JobError(_Message):
+    """A job's failure in words for its author: never an exception's own text."""
+
+    code: ErrorCode
+    message: str
+    retryable: bool
+
+
+class ImageFile(_Message):
+    """One finished picture: where its bytes are in the store, and what they are."""
+
+    index: int
+    path: str
+    content_type: str
+    width: int
+    height: int
+    seed: int
+    steps: int
+    size_bytes: int
+    sha256: str
+
+
+class StageSeconds(_Message):
+    """Wall time of a job's stages on its worker. Stages of different images overlap, so they need not add up."""
+
+    text_encode: float
+    denoise: float
+    vae_decode: float
+    image_encode: float
+    store: float
+
+
+class JobResult(_Message):
+    """What a worker hands in with `complete`."""
+
+    images: tuple[ImageFile, ...]
+    seconds: StageSeconds
+    denoise_steps: int = Field(description="Denoising steps taken, summed over the images.")
+    largest_batch: int = Field(description="The most rows that shared one forward with this job's, its own included.")
+    model_revision: str
+    worker: str
+    worker_version: str
+
+
+class JobRecord(_Message):
+    """A job as the queue holds it. Times are the queue server's, in milliseconds since the epoch."""
+
+    job: ImageJob
+    state: JobState
+    attempts: int
+    crashes: int
+    worker: str | None
+    submitted_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    progress: Progress | None
+    result: JobResult | None
+    error: JobError | None
+    position: int | None = Field(description="Jobs of the same model ahead of it, while it is queued.")
+
+
+class WorkerInfo(_Message):
+    """What a live worker says of itself with each heartbeat."""
+
+    id: str
+    version: str
+    models: tuple[str, ...]
+    device: str
+    jobs_in_progress: int
+
+
+class LaneStats(_Message):
+    """The queue of one model."""
+
+    queued: int
+    oldest_s: float
+
+
+class QueueStats(_Message):
+    """The whole queue at one moment."""
+
+    lanes: dict[str, LaneStats]
+    in_progress: int
+    delayed: int
+    dead: int
+    workers: tuple[WorkerInfo, ...]
+
+    def workers_live(self, model: str) -> int:
+        return sum(model in worker.models for worker in self.workers)

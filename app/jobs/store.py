@@ -1,0 +1,67 @@
+"""Where picture bytes live: a folder, S3, GCS, Azure or memory, all through obstore.
+
+    results/<job id>/<claim token>/<index>.<format>
+
+The token in the path keeps two workers that drew the same job apart; readers follow the job's record only.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+
+
+class StoreError(Exception):
+    """The store could not keep or give the bytes."""
+
+
+class ImageNotStoredError(StoreError):
+    """There are no bytes at this path (any more)."""
+
+
+class ImageStore:
+    """Bytes by path. A path is written whole or not at all."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    async def put(self, path: str, data: bytes) -> None:
+        """Raises StoreError."""
+        try:
+            await obstore.put_async(self._store, path, data)
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot store {path}: {error}") from error
+
+    async def get(self, path: str) -> bytes:
+        """Raises ImageNotStoredError or StoreError."""
+        try:
+            result = await obstore.get_async(self._store, path)
+            return bytes(await result.bytes_async())
+        except FileNotFoundError as error:
+            raise ImageNotStoredError(f"nothing is stored at {path}") from error
+        except (BaseError, OSError) as error:
+            raise StoreError(f"cannot read {path}: {error}") from error
+
+
+def open_store(url: str) -> ImageStore:
+    """Open file:///folder (made if missing), s3://bucket/prefix, gs://, az:// or memory://.
+
+    Credentials come from the environment as each cloud's own tools read them. Raises StoreError.
+    """
+    parts = urlsplit(url)
+    try:
+        match parts.scheme:
+            case "file":
+                return ImageStore(LocalStore(Path(parts.path), mkdir=True))
+            case "memory":
+                return ImageStore(MemoryStore())
+            case _:
+                return ImageStore(from_url(url))
+    except (BaseError, OSError, ValueError) as error:
+        raise StoreError(f"cannot open the image store {url!r}: {error}") from error
+
+
+def result_path(job_id: str, token: str, index: int, extension: str) -> str:
+    return f"results/{job_id}/{token}/{index}.{extension}"
