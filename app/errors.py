@@ -1,0 +1,119 @@
+"""The gateway's one error tree and its one error body.
+
+    ApiError
+    ├── InvalidRequestError       400 or 422, invalid_* and unknown_parameter
+    ├── NotFoundError             404, model_not_found, image_not_found, not_found
+    ├── ConflictError             409, the image is not there and will not come
+    ├── GoneError                 410, image_gone
+    ├── TooLargeError             413, payload_too_large
+    ├── QueueBusyError            429, queue_full
+    └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable
+
+The body has RFC 9457's members at the top and OpenAI's object under `error`, so that either kind of client finds its
+own. It never holds an exception's text.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import BaseModel, Field
+from starlette.responses import JSONResponse
+
+TYPE_BASE = "https://darkroom.dev/errors/"
+
+
+class OpenAIError(BaseModel):
+    """The object that OpenAI's clients read."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """Every error of this API: RFC 9457 problem details, with OpenAI's error object inside."""
+
+    type: str = Field(examples=[TYPE_BASE + "invalid_size"])
+    title: str = Field(examples=["Unprocessable Entity"])
+    status: int = Field(examples=[422])
+    detail: str = Field(examples=["width 1000 is not a multiple of 16; try 992 or 1008"])
+    code: str = Field(description="Stable; switch on this.", examples=["invalid_size"])
+    param: str | None = Field(description="The request's field at fault.", examples=["width"])
+    request_id: str
+    error: OpenAIError
+
+
+class ApiError(Exception):
+    """An answer that is not what was asked for."""
+
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        status: HTTPStatus | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.status = status or type(self).status
+        self.headers = dict(headers or {})
+
+
+class InvalidRequestError(ApiError):
+    status = HTTPStatus.UNPROCESSABLE_ENTITY
+
+
+class NotFoundError(ApiError):
+    status = HTTPStatus.NOT_FOUND
+
+
+class ConflictError(ApiError):
+    status = HTTPStatus.CONFLICT
+
+
+class GoneError(ApiError):
+    status = HTTPStatus.GONE
+
+
+class TooLargeError(ApiError):
+    status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+
+
+class QueueBusyError(ApiError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class UnavailableError(ApiError):
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+def error_response(error: ApiError, request_id: str) -> JSONResponse:
+    body = ErrorBody(
+        type=TYPE_BASE + error.code,
+        title=error.status.phrase,
+        status=error.status,
+        detail=error.message,
+        code=error.code,
+        param=error.param,
+        request_id=request_id,
+        error=OpenAIError(
+            message=error.message,
+            type="server_error" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error",
+            param=error.param,
+            code=error.code,
+        ),
+    )
+    return JSONResponse(body.model_dump(), error.status, headers={"x-request-id": request_id, **error.headers})
+
+
+def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
+    """Describe these error answers in the OpenAPI document."""
+    return {int(status): {"model": ErrorBody, "description": status.phrase} for status in statuses}

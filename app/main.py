@@ -1,0 +1,68 @@
+"""The gateway's application: every object is built here, once, and handed down."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from app.api import health, images, models
+from app.api.deps import Services
+from app.api.handlers import add_error_handlers
+from app.catalog.catalog import Catalog
+from app.jobs.queue import JobQueue, QueueError, connect
+from app.jobs.store import open_store
+from app.metrics import GatewayMetrics
+from app.middleware import RequestMiddleware
+from app.settings import GatewaySettings
+
+log = structlog.get_logger()
+
+_TICK_EVERY_S = 1.0
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Build the gateway. Raises CatalogError or StoreError; a queue that is away is waited for, not an error."""
+    catalog = Catalog.load()
+    redis = connect(settings.redis_url)
+    services = Services(
+        settings=settings,
+        catalog=catalog.only(settings.models) if settings.models else catalog,
+        queue=JobQueue(redis, max_queued=settings.max_queued),
+        store=open_store(settings.store_url),
+        metrics=GatewayMetrics(CollectorRegistry()),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        ticking = asyncio.create_task(_tick(services.queue))
+        yield
+        ticking.cancel()
+        await redis.aclose()
+
+    app = FastAPI(
+        title="Darkroom",
+        summary="Asynchronous image generation with Flux and Stable Diffusion 3",
+        description="Submit a prompt, poll the job, fetch the picture. Every error has the same body.",
+        version=version("darkroom-server"),
+        lifespan=lifespan,
+    )
+    app.state.services = services
+    for module in (images, models, health):
+        app.include_router(module.router)
+    add_error_handlers(app, settings.max_body_bytes)
+    app.add_middleware(RequestMiddleware, metrics=services.metrics, max_body_bytes=settings.max_body_bytes)
+    return app
+
+
+async def _tick(queue: JobQueue) -> None:
+    """Take back the jobs of dead workers, also while no worker is left to do it."""
+    while True:
+        try:
+            await queue.tick()
+        except QueueError as error:
+            log.warning("queue_unavailable", error=str(error))
+        await asyncio.sleep(_TICK_EVERY_S)
