@@ -1,0 +1,1 @@
+"""One file per model family, each a StepPipeline on stock diffusers components."""

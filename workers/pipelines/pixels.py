@@ -1,0 +1,12 @@
+"""Latents to pixels, the same for both families: both use AutoencoderKL with a scale and a shift."""
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+
+def vae_decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """Decode (N, C, h, w) latents to (N, H, W, 3) uint8 on the CPU, rounded as diffusers' VaeImageProcessor does."""
+    images: Tensor = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+    unit = (images * 0.5 + 0.5).clamp(0, 1)
+    return (unit.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8).cpu()

@@ -1,0 +1,52 @@
+"""What a worker is told by its environment."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class WorkerSettings(BaseSettings):
+    """Environment variables, each with the prefix DARKROOM_."""
+
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", frozen=True)
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    store_url: str = "file:///var/lib/darkroom"
+    models: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=("tiny-flux-schnell", "tiny-flux-dev", "tiny-sd3"),
+        description="Models to serve, comma-separated: NAME, or NAME=/path/to/folder for weights that are here.",
+    )
+    worker_id: str = Field(default_factory=socket.gethostname)
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
+    dtype: str = Field(
+        default="auto", description="auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float16."
+    )
+    torch_threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
+    max_rows: int = Field(default=16, ge=2, description="Most rows in one forward; a guided request is two.")
+    max_images: int = Field(default=24, ge=1, description="Most images in flight; more are claimed as they leave.")
+    lease_s: float = Field(default=15.0, gt=0)
+    step_timeout_s: float = Field(default=300.0, gt=0, description="A step longer than this is a hung device.")
+    drain_timeout_s: float = Field(default=10.0, ge=0, description="Seconds to hand in finished images on the way out.")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus port; 0: none.")
+    metrics_host: str = "127.0.0.1"
+    log_level: str = "info"
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _serves_something(self) -> Self:
+        if not self.models:
+            raise ValueError("DARKROOM_MODELS names no model to serve")
+        return self
+
+    @property
+    def model_folders(self) -> dict[str, Path | None]:
+        """Model name -> folder given for it, or None to use the one its card says."""
+        pairs = (entry.partition("=") for entry in self.models)
+        return {name: Path(folder) if folder else None for name, _, folder in pairs}
