@@ -1,5 +1,6 @@
 """A job this worker holds: its claim, its images in flight, and those already stored."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.jobs.queue import Claim
@@ -29,6 +30,14 @@ class RunningJob:
     def complete(self) -> bool:
         return len(self.images) == self.job.n
 
+    @property
+    def images_left(self) -> int:
+        return self.job.n - len(self.images)
+
+    def index_of(self, request: DenoiseRequest) -> int:
+        """Which image a request of this claim draws. Raises ValueError for another claim's."""
+        return self.requests.index(request)
+
     def progress(self) -> Progress:
         step = sum(request.step_index for request in self.requests)
         total_steps = self.job.num_inference_steps * self.job.n
@@ -55,7 +64,7 @@ class RunningJob:
         )
 
 
-def to_requests(job: ImageJob, first_arrival: int) -> list[DenoiseRequest]:
+def to_requests(job: ImageJob, arrivals: Iterator[int]) -> list[DenoiseRequest]:
     """One request an image, each with its own seed."""
     return [
         DenoiseRequest(
@@ -72,7 +81,7 @@ def to_requests(job: ImageJob, first_arrival: int) -> list[DenoiseRequest]:
                 max_sequence_length=job.max_sequence_length,
                 seed=seed,
             ),
-            arrival=first_arrival + index,
+            arrival=next(arrivals),
         )
         for index, seed in enumerate(job.seeds)
     ]

@@ -6,28 +6,26 @@ Everything here runs on one event loop; tensors stay on the engine's thread. It 
 
 import asyncio
 import contextlib
-import hashlib
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import structlog
 
 from app.catalog.catalog import ModelCard
 from app.jobs.queue import Claim, JobQueue, QueueError, QueueUnavailableError, Verdict
-from app.jobs.schema import ErrorCode, ImageFile, JobError, Stage, WorkerInfo
-from app.jobs.store import ImageStore, StoreError, result_path
-from workers.engine.engine import Drawn, Engine, Failed, FailureReason, Report
+from app.jobs.schema import JobError, WorkerInfo
+from app.jobs.store import ImageStore, StoreError
+from workers.engine.engine import Drawn, Engine, Report
+from workers.engine.request import DenoiseRequest
 from workers.engine_thread import EngineThread
-from workers.images import encode_image
 from workers.metrics import WorkerMetrics
+from workers.publisher import INTERNAL_ERROR, JOB_ERRORS, STORAGE_FAILED, Publisher, Signature
 from workers.running_job import RunningJob, to_requests
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
 _PROGRESS_EVERY_S = 0.25
 _TICK_EVERY_S = 1.0
@@ -35,20 +33,6 @@ _HEARTBEAT_EVERY_S = 2.0
 _FORGET_AFTER_S = 3 * _HEARTBEAT_EVERY_S
 _CLAIM_FALLBACK_S = 1.0
 _CLAIMS_AT_ONCE = 8
-
-_ERRORS: Mapping[FailureReason, tuple[ErrorCode, str, bool]] = {
-    FailureReason.OUT_OF_MEMORY: (
-        ErrorCode.OUT_OF_MEMORY,
-        "The device ran out of memory; a smaller size or fewer images would fit sooner.",
-        True,
-    ),
-    FailureReason.INVALID_OUTPUT: (
-        ErrorCode.INVALID_OUTPUT,
-        "The model's output was not a number; another seed, fewer steps or a lower guidance may help.",
-        False,
-    ),
-    FailureReason.INTERNAL_ERROR: (ErrorCode.INTERNAL_ERROR, "The worker failed while drawing this image.", False),
-}
 
 
 class HungStepError(Exception):
@@ -79,10 +63,13 @@ class Worker:
         options: WorkerOptions,
     ) -> None:
         self._queue = queue
-        self._store = store
         self._cards = cards
         self._metrics = metrics
         self._options = options
+        # A last word may be late by two leases: the job's token fences it.
+        self._publisher = Publisher(
+            queue, store, cards, metrics, Signature(options.worker_id, options.version), patience_s=2 * options.lease_s
+        )
         self._engine = EngineThread(engine, self._deliver, time.monotonic)
         self._jobs: dict[str, RunningJob] = {}
         self._finishing: set[asyncio.Task[None]] = set()
@@ -100,6 +87,7 @@ class Worker:
                 self._listen(),
                 self._every(_PROGRESS_EVERY_S, self._publish_progress),
                 self._every(self._options.lease_s / 4, self._renew_leases),
+                self._every(_PROGRESS_EVERY_S, self._drop_unconfirmed),
                 self._every(_TICK_EVERY_S, self._tick),
                 self._every(_HEARTBEAT_EVERY_S, self._heartbeat),
             )
@@ -121,7 +109,7 @@ class Worker:
         token = secrets.token_hex(16)
         while True:
             self._wake.clear()
-            room = self._options.max_images - sum(job.job.n - len(job.images) for job in self._jobs.values())
+            room = self._options.max_images - sum(job.images_left for job in self._jobs.values())
             most = min(room, _CLAIMS_AT_ONCE)
             claims: list[Claim] = []
             if most > 0:
@@ -138,9 +126,7 @@ class Worker:
                 await _wait(self._wake, _CLAIM_FALLBACK_S)
 
     def _start(self, claim: Claim, asked_at_s: float) -> None:
-        requests = to_requests(claim.job, next(self._arrivals))
-        for _ in requests[1:]:
-            next(self._arrivals)
+        requests = to_requests(claim.job, self._arrivals)
         self._jobs[claim.job.id] = RunningJob(claim, requests, claimed_at_s=asked_at_s, confirmed_at_s=asked_at_s)
         self._metrics.jobs_in_progress.set(len(self._jobs))
         self._engine.submit(requests)
@@ -159,12 +145,15 @@ class Worker:
 
     # Talking with the queue about work in hand
 
-    async def _publish_progress(self) -> None:
+    async def _drop_unconfirmed(self) -> None:
+        # A lease unheard of for this long may be gone soon on the server's clock: stop before somebody else starts.
+        # Its own loop, since a call to a server that hangs can take longer than the lease.
         give_up_before_s = time.monotonic() - self._options.lease_s * 2 / 3
         for job in list(self._jobs.values()):
             if job.confirmed_at_s < give_up_before_s:
-                # The lease may be gone soon on the server's clock: stop before somebody else starts.
                 self._drop(job, "lease_unconfirmed")
+
+    async def _publish_progress(self) -> None:
         reports = [(job, job.progress()) for job in self._jobs.values()]
         reports = [(job, progress) for job, progress in reports if progress != job.reported]
         verdicts = await self._queue.progress([(job.claim, progress) for job, progress in reports])
@@ -199,19 +188,18 @@ class Worker:
             self._drop(job, "canceled" if verdict is Verdict.CANCEL else "lease_lost")
 
     def _drop(self, job: RunningJob, why: str) -> None:
-        if self._jobs.pop(job.job.id, None) is None:
-            return
-        self._engine.abort([request.id for request in job.requests])
-        self._metrics.jobs_in_progress.set(len(self._jobs))
-        self._wake.set()
-        if why == "canceled":
-            self._metrics.jobs_finished.labels(job.job.model, "canceled", "").inc()
-        log.info("job_dropped", job_id=job.job.id, why=why)
+        if self._forget(job):
+            self._engine.abort([request.id for request in job.requests])
+            if why == "canceled":
+                self._metrics.jobs_finished.labels(job.job.model, "canceled", "").inc()
+            log.info("job_dropped", job_id=job.job.id, why=why)
 
     # Hearing from the engine
 
     def _deliver(self, report: Report) -> None:
-        self._loop.call_soon_threadsafe(self._on_report, report)
+        # A step that outlasts the drain reports to a loop that is gone.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._on_report, report)
 
     def _on_report(self, report: Report) -> None:
         if report.rows:
@@ -219,98 +207,54 @@ class Worker:
             self._metrics.denoise_steps.labels(report.model).inc(report.rows)
             self._metrics.denoise_step_seconds.labels(report.model).observe(report.step_s)
         for drawn in report.drawn:
-            if (job := self._owner(drawn.request.id)) is not None:
-                self._finish(job, self._finish_image(job, drawn))
+            if (job := self._owner(drawn.request)) is not None:
+                self._finish(job, self._publish(job, drawn))
         for failed in report.failed:
-            if (job := self._owner(failed.request.id)) is not None:
-                self._finish(job, self._fail(job, _job_error(failed), failed.cause))
+            if (job := self._owner(failed.request)) is not None:
+                self._finish(job, self._fail(job, JOB_ERRORS[failed.reason], failed.cause))
 
-    def _owner(self, request_id: str) -> RunningJob | None:
-        return self._jobs.get(request_id.rpartition("/")[0])
+    def _owner(self, request: DenoiseRequest) -> RunningJob | None:
+        # A job can come back to the worker that lost it: what its earlier claim still draws is nobody's.
+        job = self._jobs.get(request.id.rpartition("/")[0])
+        return job if job is not None and request in job.requests else None
 
     def _finish(self, job: RunningJob, work: Coroutine[None, None, None]) -> None:
         async def guarded() -> None:
             try:
                 await work
             except Exception as error:  # the per-job boundary: one job's trouble is not the worker's
-                await self._fail(job, _internal_error(), error)
+                await self._fail(job, INTERNAL_ERROR, error)
 
         task = asyncio.create_task(guarded())
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
 
-    async def _finish_image(self, job: RunningJob, drawn: Drawn) -> None:
-        index = int(drawn.request.id.rpartition("/")[2])
-        started_s = time.monotonic()
-        job.finishing = Stage.IMAGE_ENCODE
-        data = await asyncio.to_thread(
-            encode_image, drawn.pixels, job.job.output_format, job.job.output_compression, self._parameters(job, index)
-        )
-        encoded_s = time.monotonic()
-        job.finishing = Stage.STORE
-        path = result_path(job.job.id, job.claim.token, index, job.job.output_format)
+    async def _publish(self, job: RunningJob, drawn: Drawn) -> None:
         try:
-            await self._store.put(path, data)
+            await self._publisher.keep(job, drawn)
         except StoreError as error:
-            message = "The picture was drawn, but the image store could not keep it."
-            await self._fail(job, JobError(code=ErrorCode.STORAGE_FAILED, message=message, retryable=True), error)
+            await self._fail(job, STORAGE_FAILED, error)
             return
-        stored_s = time.monotonic()
-        job.image_encode_s = max(job.image_encode_s, encoded_s - started_s)
-        job.store_s = max(job.store_s, stored_s - encoded_s)
-        job.images[index] = ImageFile(
-            index=index,
-            path=path,
-            content_type=job.job.output_format.content_type,
-            width=job.job.width,
-            height=job.job.height,
-            seed=job.job.seeds[index],
-            steps=drawn.request.step_index,
-            size_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
-        )
-        self._observe_image(drawn, encoded_s - started_s, stored_s - encoded_s)
         self._wake.set()
         if job.complete:
-            await self._complete(job)
-
-    async def _complete(self, job: RunningJob) -> None:
-        result = job.result(
-            model_revision=self._cards[job.job.model].source.revision,
-            worker=self._options.worker_id,
-            worker_version=self._options.version,
-        )
-        verdict = await self._insist(job, lambda: self._queue.complete(job.claim, result))
-        if self._jobs.pop(job.job.id, None) is None:
-            return
-        self._metrics.jobs_in_progress.set(len(self._jobs))
-        status = {Verdict.OK: "completed", Verdict.CANCEL: "canceled", Verdict.LOST: "fenced"}[verdict]
-        self._metrics.jobs_finished.labels(job.job.model, status, "").inc()
-        self._metrics.job_inference_seconds.labels(job.job.model).observe(time.monotonic() - job.claimed_at_s)
-        log.info("job_finished", job_id=job.job.id, status=status, largest_batch=result.largest_batch)
+            await self._publisher.complete(job)
+            self._forget(job)
 
     async def _fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> None:
-        if self._jobs.pop(job.job.id, None) is None:
-            return
-        log.error("job_failed", job_id=job.job.id, code=error.code, exc_info=cause)
-        self._engine.abort([request.id for request in job.requests])
+        if self._forget(job):
+            self._engine.abort([request.id for request in job.requests])
+            await self._publisher.fail(job, error, cause)
+
+    def _forget(self, job: RunningJob) -> bool:
+        """False when it was forgotten before: then its end is somebody else's."""
+        if self._jobs.get(job.job.id) is not job:
+            return False
+        del self._jobs[job.job.id]
         self._metrics.jobs_in_progress.set(len(self._jobs))
-        self._metrics.jobs_finished.labels(job.job.model, "failed", error.code).inc()
-        await self._insist(job, lambda: self._queue.fail(job.claim, error))
+        self._wake.set()
+        return True
 
     # Small print
-
-    async def _insist(self, job: RunningJob, say: Callable[[], Awaitable[Verdict]]) -> Verdict:
-        """Say a last word about a job until the queue hears it; it is fenced, so late is safe."""
-        deadline_s = time.monotonic() + 2 * self._options.lease_s
-        while True:
-            try:
-                return await say()
-            except QueueError as error:
-                if time.monotonic() > deadline_s:
-                    log.error("queue_did_not_hear", job_id=job.job.id, error=str(error))
-                    return Verdict.LOST
-                await asyncio.sleep(0.5)
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -332,35 +276,6 @@ class Worker:
         except QueueError as error:
             log.warning("not_released", jobs=len(claims), error=str(error))
         log.info("worker_stopped", released=len(claims))
-
-    def _parameters(self, job: RunningJob, index: int) -> dict[str, object]:
-        spec = job.job.model_dump(exclude={"id", "tenant", "n", "metadata", "output_format", "output_compression"})
-        revision = self._cards[job.job.model].source.revision
-        return {**spec, "seed": job.job.seeds[index], "model_revision": revision, "software": "Darkroom"}
-
-    def _observe_image(self, drawn: Drawn, encode_s: float, store_s: float) -> None:
-        model, request = drawn.request.spec.model, drawn.request
-        self._metrics.images_generated.labels(model).inc()
-        self._metrics.image_steps.labels(model).observe(request.step_index)
-        stages: Sequence[tuple[Stage, float]] = (
-            (Stage.TEXT_ENCODE, request.text_encode_s),
-            (Stage.DENOISE, request.denoise_s),
-            (Stage.VAE_DECODE, request.vae_decode_s),
-            (Stage.IMAGE_ENCODE, encode_s),
-            (Stage.STORE, store_s),
-        )
-        for stage, seconds in stages:
-            self._metrics.stage_seconds.labels(model, stage).observe(seconds)
-
-
-def _job_error(failed: Failed) -> JobError:
-    code, message, retryable = _ERRORS[failed.reason]
-    return JobError(code=code, message=message, retryable=retryable)
-
-
-def _internal_error() -> JobError:
-    code, message, retryable = _ERRORS[FailureReason.INTERNAL_ERROR]
-    return JobError(code=code, message=message, retryable=retryable)
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -1,7 +1,8 @@
 """The batch of one step: gathered from the requests, thrown away after it.
 
-Rows are laid out as the N requests' conditional rows, then one unconditional row for each of the M requests that use
-classifier-free guidance, in the same order: B = N + M.
+Rows are laid out as one unconditional row for each of the M requests that use classifier-free guidance, then the N
+requests' conditional rows, both in the order of the requests: B = M + N. Alone, that is the stock pipelines' order,
+and a row's last bit can depend on its place.
 """
 
 from collections.abc import Sequence
@@ -34,11 +35,11 @@ class DenoiseBatch:
 def gather(requests: Sequence[DenoiseRequest]) -> DenoiseBatch:
     """Build the batch of the requests' next step. All share one BatchKey."""
     guided = [request for request in requests if request.negative is not None]
-    rows = [*requests, *guided]
+    rows = [*guided, *requests]
     latents = torch.cat([row.latents for row in rows])
     device = latents.device
-    conditionings = [request.conditioning for request in requests]
-    conditionings += [request.negative for request in guided if request.negative is not None]
+    conditionings = [request.negative for request in guided if request.negative is not None]
+    conditionings += [request.conditioning for request in requests]
     return DenoiseBatch(
         latents=latents,
         timesteps=torch.tensor([row.schedule.timesteps[row.step_index] for row in rows], device=device),
@@ -52,14 +53,14 @@ def gather(requests: Sequence[DenoiseRequest]) -> DenoiseBatch:
 
 def scatter(requests: Sequence[DenoiseRequest], batch: DenoiseBatch, noise_pred: Tensor) -> None:
     """Guide and move each request one step along its own schedule. noise_pred: (B, ...), the forward's output."""
-    n = len(requests)
     device = noise_pred.device
     guided = [i for i, request in enumerate(requests) if request.negative is not None]
-    velocity = noise_pred[:n]
+    m = len(guided)
+    velocity = noise_pred[m:]
     if guided:
         index = torch.tensor(guided, device=device)
         scale = torch.tensor([requests[i].guidance.cfg_scale for i in guided], device=device)
-        velocity = velocity.index_copy(0, index, apply_cfg(noise_pred[n:], velocity[index], scale))
+        velocity = velocity.index_copy(0, index, apply_cfg(noise_pred[:m], velocity[index], scale))
     sigma_step = torch.tensor(
         [
             request.schedule.sigmas[request.step_index + 1] - request.schedule.sigmas[request.step_index]
@@ -67,7 +68,7 @@ def scatter(requests: Sequence[DenoiseRequest], batch: DenoiseBatch, noise_pred:
         ],
         device=device,
     )
-    moved = euler_step(batch.latents[:n], velocity, sigma_step)
+    moved = euler_step(batch.latents[m:], velocity, sigma_step)
     for i, request in enumerate(requests):
         request.latents = moved[i : i + 1]
         request.step_index += 1

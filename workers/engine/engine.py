@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workers.engine.batch import gather, scatter
 from workers.engine.pipeline import StepPipeline
-from workers.engine.request import BatchKey, DenoiseRequest
+from workers.engine.request import BatchKey, Conditioning, DenoiseRequest
 from workers.engine.scheduler import Scheduler
 
 
@@ -103,25 +103,26 @@ class Engine:
 
     @torch.inference_mode()
     def _prepare(self, pipeline: StepPipeline, max_sequence_length: int, group: Sequence[DenoiseRequest]) -> None:
-        started_s = self._clock()
-        for request in group:
-            request.guidance = pipeline.guide(request.spec)
         # Images of one job share their prompt, and most guided requests the empty negative prompt: encode each once.
-        texts = [request.spec.prompt for request in group]
-        texts += [text for request in group if (text := request.guidance.negative_prompt) is not None]
-        prompts = list(dict.fromkeys(texts))
-        encoded = dict(zip(prompts, pipeline.encode(prompts, max_sequence_length), strict=True))
-        now_s = self._clock()
+        encoded: dict[str, Conditioning] = {}
+
+        def encode(prompt: str) -> Conditioning:
+            if prompt not in encoded:
+                encoded[prompt] = pipeline.encode(prompt, max_sequence_length)
+            return encoded[prompt]
+
         for request in group:
             spec = request.spec
-            request.conditioning = encoded[spec.prompt]
+            started_s = self._clock()
+            request.guidance = pipeline.guide(spec)
+            request.conditioning = encode(spec.prompt)
             if request.guidance.negative_prompt is not None:
-                request.negative = encoded[request.guidance.negative_prompt]
+                request.negative = encode(request.guidance.negative_prompt)
             request.latents, request.schedule = pipeline.init_latents(spec)
             text_length = request.conditioning.prompt_embeds.shape[1]
             request.key = BatchKey(spec.model, spec.height, spec.width, text_length)
-            request.text_encode_s = now_s - started_s
-            request.admitted_at_s = now_s
+            request.admitted_at_s = self._clock()
+            request.text_encode_s = request.admitted_at_s - started_s
 
     @torch.inference_mode()
     def _denoise(self, pipeline: StepPipeline, requests: Sequence[DenoiseRequest], report: Report) -> None:

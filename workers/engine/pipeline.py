@@ -1,6 +1,5 @@
 """The seam between the engine and a model family."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -19,8 +18,8 @@ class StepPipeline(Protocol):
         """Say what the request's guidance settings mean in this family."""
         ...
 
-    def encode(self, prompts: Sequence[str], max_sequence_length: int) -> list[Conditioning]:
-        """Run the text encoders, once for all these prompts."""
+    def encode(self, prompt: str, max_sequence_length: int) -> Conditioning:
+        """Run the text encoders. One prompt at a time: what a prompt means must not depend on its neighbours."""
         ...
 
     def init_latents(self, spec: ImageSpec) -> tuple[Tensor, Schedule]:

@@ -1,6 +1,5 @@
 """The arithmetic of one step. Pure functions on tensors whose first axis is the request."""
 
-import torch
 from torch import Tensor
 
 
@@ -17,11 +16,11 @@ def euler_step(latents: Tensor, noise_pred: Tensor, sigma_step: Tensor) -> Tenso
     """Move along the predicted velocity: x + (sigma_next - sigma) * v, each request by its own step.
 
     latents, noise_pred: (N, ...); sigma_step: (N,) float32. Rounds where FlowMatchEulerDiscreteScheduler.step rounds,
-    so that it is equal to it bit for bit (the product in the model's dtype, the sum in float32).
+    so that it is equal to it bit for bit: step and product in the model's dtype, the sum in float32.
     """
-    move = (_over(sigma_step, noise_pred) * noise_pred.float()).to(noise_pred.dtype)
+    move = _over(sigma_step.to(noise_pred.dtype), noise_pred) * noise_pred
     return (latents.float() + move).to(noise_pred.dtype)
 
 
 def _over(values: Tensor, like: Tensor) -> Tensor:
-    return values.view(-1, *[1] * (like.dim() - 1)).to(torch.float32)
+    return values.view(-1, *[1] * (like.dim() - 1))

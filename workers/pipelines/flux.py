@@ -4,8 +4,6 @@ Latents travel packed: (1, (H/16) * (W/16), 64), each token a 2x2 patch of 16 ch
 pipeline does to reach its loop and to leave it is asked of the stock pipeline; only the loop is Darkroom's.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
@@ -31,11 +29,11 @@ class FluxStepPipeline:
             return Guidance(spec.guidance_scale, spec.true_cfg_scale, spec.negative_prompt)
         return Guidance(spec.guidance_scale, 1.0, None)
 
-    def encode(self, prompts: Sequence[str], max_sequence_length: int) -> list[Conditioning]:
+    def encode(self, prompt: str, max_sequence_length: int) -> Conditioning:
         embeds, pooled, _ = self._stock.encode_prompt(
-            prompt=list(prompts), prompt_2=None, device=self._device, max_sequence_length=max_sequence_length
+            prompt=prompt, prompt_2=None, device=self._device, max_sequence_length=max_sequence_length
         )
-        return [Conditioning(e, p) for e, p in zip(embeds.split(1), pooled.split(1), strict=True)]
+        return Conditioning(embeds, pooled)
 
     def init_latents(self, spec: ImageSpec) -> tuple[Tensor, Schedule]:
         latents, _ = self._stock.prepare_latents(

@@ -4,8 +4,6 @@ Latents travel as they are: (1, 16, H/8, W/8). What the stock pipeline does to r
 of the stock pipeline; only the loop is Darkroom's.
 """
 
-from collections.abc import Sequence
-
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
@@ -29,16 +27,16 @@ class SD3StepPipeline:
             return Guidance(0.0, spec.guidance_scale, spec.negative_prompt or "")
         return Guidance(0.0, 1.0, None)
 
-    def encode(self, prompts: Sequence[str], max_sequence_length: int) -> list[Conditioning]:
+    def encode(self, prompt: str, max_sequence_length: int) -> Conditioning:
         embeds, _, pooled, _ = self._stock.encode_prompt(
-            prompt=list(prompts),
+            prompt=prompt,
             prompt_2=None,
             prompt_3=None,
             device=self._device,
             do_classifier_free_guidance=False,
             max_sequence_length=max_sequence_length,
         )
-        return [Conditioning(e, p) for e, p in zip(embeds.split(1), pooled.split(1), strict=True)]
+        return Conditioning(embeds, pooled)
 
     def init_latents(self, spec: ImageSpec) -> tuple[Tensor, Schedule]:
         latents: Tensor = self._stock.prepare_latents(

@@ -1,0 +1,151 @@
+"""The way out: pixels become files, files become bytes in the store, and the queue hears the last word."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from app.catalog.catalog import ModelCard
+from app.jobs.queue import JobQueue, QueueError, Verdict
+from app.jobs.schema import ErrorCode, ImageFile, JobError, Stage
+from app.jobs.store import ImageStore, result_path
+from workers.engine.engine import Drawn, FailureReason
+from workers.images import encode_image
+from workers.metrics import WorkerMetrics
+from workers.running_job import RunningJob
+
+log = structlog.get_logger()
+
+_ASK_AGAIN_S = 0.5
+
+INTERNAL_ERROR = JobError(
+    code=ErrorCode.INTERNAL_ERROR, message="The worker failed while drawing this image.", retryable=False
+)
+STORAGE_FAILED = JobError(
+    code=ErrorCode.STORAGE_FAILED,
+    message="The picture was drawn, but the image store could not keep it.",
+    retryable=True,
+)
+JOB_ERRORS: Mapping[FailureReason, JobError] = {
+    FailureReason.OUT_OF_MEMORY: JobError(
+        code=ErrorCode.OUT_OF_MEMORY,
+        message="The device ran out of memory; a smaller size or fewer images would fit sooner.",
+        retryable=True,
+    ),
+    FailureReason.INVALID_OUTPUT: JobError(
+        code=ErrorCode.INVALID_OUTPUT,
+        message="The model's output was not a number; another seed, fewer steps or a lower guidance may help.",
+        retryable=False,
+    ),
+    FailureReason.INTERNAL_ERROR: INTERNAL_ERROR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who drew it, written into every result."""
+
+    worker_id: str
+    version: str
+
+
+class Publisher:
+    def __init__(
+        self,
+        queue: JobQueue,
+        store: ImageStore,
+        cards: Mapping[str, ModelCard],
+        metrics: WorkerMetrics,
+        signature: Signature,
+        patience_s: float,
+    ) -> None:
+        self._queue = queue
+        self._store = store
+        self._cards = cards
+        self._metrics = metrics
+        self._signature = signature
+        self._patience_s = patience_s
+
+    async def keep(self, job: RunningJob, drawn: Drawn) -> None:
+        """Encode one image off the event loop and store it. Raises StoreError."""
+        index = job.index_of(drawn.request)
+        started_s = time.monotonic()
+        job.finishing = Stage.IMAGE_ENCODE
+        spec = job.job
+        data = await asyncio.to_thread(
+            encode_image, drawn.pixels, spec.output_format, spec.output_compression, self._parameters(job, index)
+        )
+        encoded_s = time.monotonic()
+        job.finishing = Stage.STORE
+        path = result_path(spec.id, job.claim.token, index, spec.output_format)
+        await self._store.put(path, data)
+        stored_s = time.monotonic()
+        job.image_encode_s = max(job.image_encode_s, encoded_s - started_s)
+        job.store_s = max(job.store_s, stored_s - encoded_s)
+        job.images[index] = ImageFile(
+            index=index,
+            path=path,
+            content_type=spec.output_format.content_type,
+            width=spec.width,
+            height=spec.height,
+            seed=spec.seeds[index],
+            steps=drawn.request.step_index,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
+        self._observe(drawn, encoded_s - started_s, stored_s - encoded_s)
+
+    async def complete(self, job: RunningJob) -> None:
+        """Show the job's images, unless it is canceled or no longer ours."""
+        result = job.result(
+            model_revision=self._revision(job),
+            worker=self._signature.worker_id,
+            worker_version=self._signature.version,
+        )
+        verdict = await self._insist(job, lambda: self._queue.complete(job.claim, result))
+        status = {Verdict.OK: "completed", Verdict.CANCEL: "canceled", Verdict.LOST: "fenced"}[verdict]
+        self._metrics.jobs_finished.labels(job.job.model, status, "").inc()
+        self._metrics.job_inference_seconds.labels(job.job.model).observe(time.monotonic() - job.claimed_at_s)
+        log.info("job_finished", job_id=job.job.id, status=status, largest_batch=result.largest_batch)
+
+    async def fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> None:
+        """End the job, or leave it for a later attempt."""
+        log.error("job_failed", job_id=job.job.id, code=error.code, exc_info=cause)
+        self._metrics.jobs_finished.labels(job.job.model, "failed", error.code).inc()
+        await self._insist(job, lambda: self._queue.fail(job.claim, error))
+
+    async def _insist(self, job: RunningJob, say: Callable[[], Awaitable[Verdict]]) -> Verdict:
+        """Say a last word about a job until the queue hears it; it is fenced, so late is safe."""
+        give_up_at_s = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return await say()
+            except QueueError as error:
+                if time.monotonic() > give_up_at_s:
+                    log.error("queue_did_not_hear", job_id=job.job.id, error=str(error))
+                    return Verdict.LOST
+                await asyncio.sleep(_ASK_AGAIN_S)
+
+    def _revision(self, job: RunningJob) -> str:
+        return self._cards[job.job.model].source.revision
+
+    def _parameters(self, job: RunningJob, index: int) -> dict[str, object]:
+        spec = job.job.model_dump(exclude={"id", "tenant", "n", "metadata", "output_format", "output_compression"})
+        return {**spec, "seed": job.job.seeds[index], "model_revision": self._revision(job), "software": "Darkroom"}
+
+    def _observe(self, drawn: Drawn, encode_s: float, store_s: float) -> None:
+        request = drawn.request
+        model = request.spec.model
+        self._metrics.images_generated.labels(model).inc()
+        self._metrics.image_steps.labels(model).observe(request.step_index)
+        for stage, seconds in (
+            (Stage.TEXT_ENCODE, request.text_encode_s),
+            (Stage.DENOISE, request.denoise_s),
+            (Stage.VAE_DECODE, request.vae_decode_s),
+            (Stage.IMAGE_ENCODE, encode_s),
+            (Stage.STORE, store_s),
+        ):
+            self._metrics.stage_seconds.labels(model, stage).observe(seconds)

@@ -1,0 +1,1 @@
+"""The bundled tiny models: real diffusers folders, small enough for a CPU and a repository."""

@@ -1,0 +1,164 @@
+"""The components of the tiny models: the published configurations with small numbers.
+
+Each comes as its class initialises it; `weights.fill_pipeline`, or a training recipe, gives it its values.
+"""
+
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+T5_WIDTH = 48
+FLUX_CLIP_WIDTH = 24
+# CLIP-L and CLIP-G side by side; narrower than T5, so that SD3's zero padding of the joined features is exercised.
+SD3_CLIP_WIDTHS = (16, 24)
+SD3_GRID = 32  # patches of 16 pixels: up to 512 x 512
+
+
+def flux_transformer(guidance: bool) -> FluxTransformer2DModel:
+    """48 wide, one dual-stream and one single-stream block; `guidance` for the distilled dev variant."""
+    return FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=64,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=T5_WIDTH,
+        pooled_projection_dim=FLUX_CLIP_WIDTH,
+        guidance_embeds=guidance,
+        axes_dims_rope=(4, 6, 6),
+    )
+
+
+def sd3_transformer() -> SD3Transformer2DModel:
+    """48 wide, two joint blocks, the second without a context stream as in SD3's last."""
+    return SD3Transformer2DModel(
+        sample_size=16,
+        patch_size=2,
+        in_channels=16,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=3,
+        joint_attention_dim=T5_WIDTH,
+        caption_projection_dim=48,
+        pooled_projection_dim=sum(SD3_CLIP_WIDTHS),
+        out_channels=16,
+        pos_embed_max_size=SD3_GRID,
+        qk_norm=None,
+    )
+
+
+def _vae(scaling_factor: float, shift_factor: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 16, 16, 16),
+        layers_per_block=1,
+        latent_channels=16,
+        norm_num_groups=4,
+        sample_size=128,
+        scaling_factor=scaling_factor,
+        shift_factor=shift_factor,
+        force_upcast=True,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+    )
+
+
+def flux_vae() -> AutoencoderKL:
+    """FLUX.1's scaling and shift; latents `(B, 16, H / 8, W / 8)`."""
+    return _vae(scaling_factor=0.3611, shift_factor=0.1159)
+
+
+def sd3_vae() -> AutoencoderKL:
+    """SD3's scaling and shift; latents `(B, 16, H / 8, W / 8)`."""
+    return _vae(scaling_factor=1.5305, shift_factor=0.0609)
+
+
+def flux_clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
+    """CLIP-L as Flux has it: only the pooled output `(B, 24)` is used."""
+    return CLIPTextModel(_clip_config(tokenizer, FLUX_CLIP_WIDTH, "quick_gelu"))
+
+
+def sd3_clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """CLIP-L as SD3 has it: features `(B, 77, 16)` of the last layer but one, pooled and projected `(B, 16)`."""
+    return CLIPTextModelWithProjection(_clip_config(tokenizer, SD3_CLIP_WIDTHS[0], "quick_gelu"))
+
+
+def sd3_clip_encoder_2(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
+    """CLIP-G as SD3 has it: features `(B, 77, 24)` of the last layer but one, pooled and projected `(B, 24)`."""
+    return CLIPTextModelWithProjection(_clip_config(tokenizer, SD3_CLIP_WIDTHS[1], "gelu"))
+
+
+def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
+    """T5 v1.1 (gated GELU), two layers; features `(B, L, 48)`."""
+    return T5EncoderModel(
+        T5Config(
+            vocab_size=len(tokenizer),
+            d_model=T5_WIDTH,
+            d_kv=16,
+            d_ff=64,
+            num_layers=2,
+            num_heads=3,
+            relative_attention_num_buckets=32,
+            relative_attention_max_distance=128,
+            dropout_rate=0.0,
+            feed_forward_proj="gated-gelu",
+            is_encoder_decoder=False,
+            use_cache=False,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    )
+
+
+def flux_noise_scheduler(guidance: bool) -> FlowMatchEulerDiscreteScheduler:
+    """FLUX.1-dev's, whose shift follows the number of image tokens, or schnell's, which has none."""
+    return _noise_scheduler(shift=3.0 if guidance else 1.0, use_dynamic_shifting=guidance)
+
+
+def sd3_noise_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """SD3: a fixed shift of 3."""
+    return _noise_scheduler(shift=3.0, use_dynamic_shifting=False)
+
+
+def _noise_scheduler(shift: float, use_dynamic_shifting: bool) -> FlowMatchEulerDiscreteScheduler:
+    return FlowMatchEulerDiscreteScheduler(
+        num_train_timesteps=1000,
+        shift=shift,
+        use_dynamic_shifting=use_dynamic_shifting,
+        base_shift=0.5,
+        max_shift=1.15,
+        base_image_seq_len=256,
+        max_image_seq_len=4096,
+    )
+
+
+def _clip_config(tokenizer: CLIPTokenizer, width: int, hidden_act: str) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        projection_dim=width,
+        num_hidden_layers=2,
+        num_attention_heads=width // 8,
+        max_position_embeddings=tokenizer.model_max_length,
+        hidden_act=hidden_act,
+        # CLIP pools at the first token equal to eos_token_id. The default ids are those of the published vocabulary,
+        # and 2 would select an older rule (the largest id).
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
