@@ -8,17 +8,19 @@ two workers can hold the same count). Every script may be asked again after a lo
     ├── QueueUnavailableError   the server is away, loading, or cannot serve now
     ├── StorageFullError        the server is out of memory and takes no new work
     ├── QueueFullError          too many jobs wait for this model
-    └── JobNotFoundError        no such job, or another tenant's
+    ├── JobNotFoundError        no such job, or another tenant's
+    └── UnreadableJobError      another version of Darkroom wrote it
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
 from typing import Any
 
+import structlog
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -39,6 +41,8 @@ from app.jobs.schema import (
     WorkerInfo,
 )
 
+log = structlog.get_logger()
+
 LEASE_S = 15.0
 RENEW_EVERY_S = 4.0
 MAX_ATTEMPTS = 3
@@ -49,8 +53,13 @@ _LIST_SCAN_LIMIT = 2_000
 
 WORKER_LOST = JobError(
     code=ErrorCode.WORKER_LOST,
-    message=f"The worker drawing this image disappeared {MAX_CRASHES} times; the job was given up.",
+    message="The worker drawing this image disappeared, more than once; the job was given up.",
     retryable=True,
+)
+_UNREADABLE = JobError(
+    code=ErrorCode.INTERNAL_ERROR,
+    message="The worker could not read this job: another version of Darkroom wrote it.",
+    retryable=False,
 )
 
 
@@ -74,6 +83,10 @@ class QueueFullError(QueueError):
 
 
 class JobNotFoundError(QueueError):
+    pass
+
+
+class UnreadableJobError(QueueError):
     pass
 
 
@@ -115,13 +128,16 @@ class Page:
 def connect(url: str) -> Redis:
     """Open a lazily connected client for redis://, rediss:// or unix://.
 
-    redis-py's own retries are off: they are silent, and JobQueue knows which calls may be repeated.
+    redis-py's own retries are off: they are silent, and JobQueue knows which calls may be repeated. JobQueue's three
+    tries at a server that hangs take 6 s, well within a lease. Bytes that are no UTF-8 come as lone surrogates, which
+    no message may hold: strict decoding would lose the whole reply, not only the job they are in.
     """
     return Redis.from_url(
         url,
         decode_responses=True,
+        encoding_errors="surrogateescape",
         retry=Retry(NoBackoff(), 0),
-        socket_timeout=5.0,
+        socket_timeout=2.0,
         socket_connect_timeout=2.0,
     )
 
@@ -160,20 +176,23 @@ class JobQueue:
             raise QueueFullError(job.model, int(reply[1]))
 
     async def read(self, tenant: str, job_id: str) -> JobRecord:
-        """Fetch one record. Raises JobNotFoundError."""
-        records = await self._read_many(tenant, [job_id])
-        if not records:
+        """Fetch one record. Raises JobNotFoundError or UnreadableJobError."""
+        [fields] = await self._run("read", tenant, job_id)
+        if not fields:
             raise JobNotFoundError(job_id)
-        return records[0]
+        return _record(job_id, fields)
 
     async def page(
         self, tenant: str, *, limit: int, after: str = "", model: str = "", states: Sequence[JobState] = ()
     ) -> Page:
-        """Page through a tenant's jobs, newest first. Raises JobNotFoundError when `after` is not one of them."""
+        """Page through a tenant's jobs, newest first. Raises JobNotFoundError when `after` is not one of them.
+
+        A page may be short, even empty, before the last one: one call looks at a bounded number of jobs.
+        """
         reply = await self._run("list", tenant, after, limit, model, _LIST_SCAN_LIMIT, *states)
         if reply[0] == "MISSING":
             raise JobNotFoundError(after)
-        return Page(records=await self._read_many(tenant, reply[2:]), next_after=reply[1] or None)
+        return Page(records=await self._records(tenant, reply[2:]), next_after=reply[1] or None)
 
     async def cancel(self, tenant: str, job_id: str) -> None:
         """Cancel a job wherever it is; a terminal job stays as it is. Raises JobNotFoundError."""
@@ -190,15 +209,25 @@ class JobQueue:
             in_progress=in_progress,
             delayed=delayed,
             dead=dead,
-            workers=tuple(WorkerInfo.model_validate_json(worker) for worker in workers),
+            workers=tuple(_worker_infos(workers)),
         )
 
     # Worker side
 
     async def claim(self, worker: str, token: str, lanes: Sequence[str], most: int) -> list[Claim]:
-        """Take up to `most` of the oldest jobs of these lanes, with a lease. Asking again with one token is safe."""
-        reply = await self._run("claim", token, worker, most, self._lease_ms, *lanes)
-        return [Claim(job=ImageJob.model_validate_json(spec), token=token) for _, spec in reply]
+        """Take up to `most` of the oldest jobs of these lanes, with a lease. Asking again with one token is safe.
+
+        A job that this version cannot read fails, and the others are returned.
+        """
+        claims = []
+        for job_id, spec in await self._run("claim", token, worker, most, self._lease_ms, *lanes):
+            try:
+                claims.append(Claim(job=ImageJob.model_validate_json(spec), token=token))
+            except ValueError:
+                log.error("job_unreadable", job_id=job_id)
+                with suppress(QueueUnavailableError):  # the others are in hand; this one's lease ends by itself
+                    await self._run("fail", job_id, token, _UNREADABLE.model_dump_json(), -1, self._max_attempts)
+        return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Verdict]:
         """Extend the leases of these jobs."""
@@ -256,11 +285,17 @@ class JobQueue:
         with _translated_errors():
             await self._redis.ping()
 
-    async def _read_many(self, tenant: str, job_ids: Sequence[str]) -> tuple[JobRecord, ...]:
+    async def _records(self, tenant: str, job_ids: Sequence[str]) -> tuple[JobRecord, ...]:
         if not job_ids:
             return ()
-        replies = await self._run("read", tenant, *job_ids)
-        return tuple(_record(dict(zip(flat[::2], flat[1::2], strict=True))) for flat in replies if flat)
+        records = []
+        for job_id, fields in zip(job_ids, await self._run("read", tenant, *job_ids), strict=True):
+            try:
+                if fields:
+                    records.append(_record(job_id, fields))
+            except UnreadableJobError:
+                log.error("job_unreadable", job_id=job_id)
+        return tuple(records)
 
     async def _run(self, name: str, *args: str | int) -> Any:
         # A connection that died while idle is found out only by its next use, and every script may be asked again.
@@ -286,12 +321,13 @@ def _translated_errors() -> Iterator[None]:
         redis_errors.ConnectionError,
         redis_errors.TimeoutError,
         redis_errors.ReadOnlyError,
+        redis_errors.ClusterDownError,
         OSError,
     ) as error:
         raise QueueUnavailableError(str(error)) from error
     except redis_errors.ResponseError as error:
-        # The server's disk fails, so it refuses every write: as good as away.
-        if str(error).startswith(("MISCONF", "NOREPLICAS")):
+        # Its disk fails, its replicas are gone or somebody's script hangs: a server that refuses is as good as away.
+        if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY")):
             raise QueueUnavailableError(str(error)) from error
         raise
 
@@ -310,21 +346,35 @@ def _with_prelude(script: str, prelude: str) -> str:
     return f"{shebang}\n{prelude}{body}"
 
 
-def _record(fields: Mapping[str, str]) -> JobRecord:
+def _record(job_id: str, flat: Sequence[str]) -> JobRecord:
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+
     def number(name: str) -> int | None:
         return int(fields[name]) if name in fields else None
 
-    return JobRecord(
-        job=ImageJob.model_validate_json(fields["spec"]),
-        state=JobState(fields["state"]),
-        attempts=int(fields["attempts"]),
-        crashes=int(fields["crashes"]),
-        worker=fields.get("worker"),
-        submitted_ms=int(fields["submitted_ms"]),
-        started_ms=number("started_ms"),
-        finished_ms=number("finished_ms"),
-        progress=Progress.model_validate_json(fields["progress"]) if "progress" in fields else None,
-        result=JobResult.model_validate_json(fields["result"]) if "result" in fields else None,
-        error=JobError.model_validate_json(fields["error"]) if "error" in fields else None,
-        position=number("position"),
-    )
+    try:
+        return JobRecord(
+            job=ImageJob.model_validate_json(fields["spec"]),
+            state=JobState(fields["state"]),
+            attempts=int(fields["attempts"]),
+            crashes=int(fields["crashes"]),
+            worker=fields.get("worker"),
+            submitted_ms=int(fields["submitted_ms"]),
+            started_ms=number("started_ms"),
+            finished_ms=number("finished_ms"),
+            progress=Progress.model_validate_json(fields["progress"]) if "progress" in fields else None,
+            result=JobResult.model_validate_json(fields["result"]) if "result" in fields else None,
+            error=JobError.model_validate_json(fields["error"]) if "error" in fields else None,
+            position=number("position"),
+        )
+    except (KeyError, ValueError) as error:
+        raise UnreadableJobError(job_id) from error
+
+
+def _worker_infos(messages: Sequence[str]) -> Iterator[WorkerInfo]:
+    for message in messages:
+        try:
+            yield WorkerInfo.model_validate_json(message)
+        except ValueError:
+            # Another version's worker: the queue's counts matter more than its name.
+            log.warning("worker_unreadable", info=message)

@@ -6,7 +6,7 @@ The token in the path keeps two workers that drew the same job apart; readers fo
 """
 
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
@@ -21,6 +21,10 @@ class ImageNotStoredError(StoreError):
     """There are no bytes at this path (any more)."""
 
 
+# A path with "..", "//" or a control character is refused with a ValueError, before anything is touched.
+_REFUSALS = (BaseError, OSError, ValueError)
+
+
 class ImageStore:
     """Bytes by path. A path is written whole or not at all."""
 
@@ -31,8 +35,8 @@ class ImageStore:
         """Raises StoreError."""
         try:
             await obstore.put_async(self._store, path, data)
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot store {path}: {error}") from error
+        except _REFUSALS as error:
+            raise StoreError(f"cannot store {path}: {_first_line(error)}") from error
 
     async def get(self, path: str) -> bytes:
         """Raises ImageNotStoredError or StoreError."""
@@ -41,8 +45,8 @@ class ImageStore:
             return bytes(await result.bytes_async())
         except FileNotFoundError as error:
             raise ImageNotStoredError(f"nothing is stored at {path}") from error
-        except (BaseError, OSError) as error:
-            raise StoreError(f"cannot read {path}: {error}") from error
+        except _REFUSALS as error:
+            raise StoreError(f"cannot read {path}: {_first_line(error)}") from error
 
 
 def open_store(url: str) -> ImageStore:
@@ -50,18 +54,32 @@ def open_store(url: str) -> ImageStore:
 
     Credentials come from the environment as each cloud's own tools read them. Raises StoreError.
     """
-    parts = urlsplit(url)
     try:
-        match parts.scheme:
+        scheme = urlsplit(url).scheme
+        match scheme:
             case "file":
-                return ImageStore(LocalStore(Path(parts.path), mkdir=True))
+                return ImageStore(LocalStore(_folder(url), mkdir=True))
             case "memory":
                 return ImageStore(MemoryStore())
-            case _:
+            case "s3" | "gs" | "az":
                 return ImageStore(from_url(url))
-    except (BaseError, OSError, ValueError) as error:
-        raise StoreError(f"cannot open the image store {url!r}: {error}") from error
+            case _:
+                raise ValueError(f"scheme {scheme!r} is none of file, s3, gs, az, memory")
+    except _REFUSALS as error:
+        raise StoreError(f"cannot open the image store {url!r}: {_first_line(error)}") from error
 
 
 def result_path(job_id: str, token: str, index: int, extension: str) -> str:
     return f"results/{job_id}/{token}/{index}.{extension}"
+
+
+def _folder(url: str) -> Path:
+    parts = urlsplit(url)
+    if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise ValueError("a folder is written file:///absolute/path, with %23 for # and %3F for ?")
+    return Path(unquote(parts.path))
+
+
+def _first_line(error: Exception) -> str:
+    # obstore appends a page of its own structures.
+    return str(error).partition("\n")[0]

@@ -1,17 +1,23 @@
 #!lua flags=allow-oom
 -- ARGV: token, worker, most jobs to take, lease in ms, lane, lane, ...
--- Returns {{id, spec}, ...}, oldest first over all the lanes. The same token returns the same jobs again.
+-- Returns {{id, spec}, ...}, oldest first over all the lanes. The same token returns the same jobs again, as long as one
+-- of them is held, with their leases begun anew: the worker counts from when it asked last.
 local token, worker, most, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local claim_key = prefix .. 'claim:' .. token
+local now = now_ms()
 local claimed = {}
 for _, id in ipairs(redis.call('LRANGE', claim_key, 0, -1)) do
   if verdict(id, token) == 'OK' then
+    redis.call('ZADD', lease_key, 'XX', now + lease_ms, id)
     claimed[#claimed + 1] = {id, redis.call('HGET', job_key(id), 'spec')}
   end
 end
-if #claimed > 0 then return claimed end
+if #claimed > 0 then
+  redis.call('PEXPIRE', claim_key, lease_ms)
+  return claimed
+end
+redis.call('DEL', claim_key)
 
-local now = now_ms()
 while #claimed < most do
   local first_id, first_seq, first_lane
   for i = 5, #ARGV do

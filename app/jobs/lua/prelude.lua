@@ -22,6 +22,7 @@ end
 
 local function finish(id, state, ...)
   redis.call('ZREM', lease_key, id)
+  redis.call('HDEL', job_key(id), 'error') -- of an earlier attempt
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now_ms(), ...)
 end
 

@@ -9,7 +9,7 @@ for i = 1, #ARGV, 2 do
   if word == 'OK' then
     redis.call('ZREM', lease_key, id)
     redis.call('HINCRBY', job_key(id), 'attempts', -1)
-    redis.call('HDEL', job_key(id), 'progress')
+    redis.call('HDEL', job_key(id), 'progress', 'worker')
     enqueue(id)
   elseif word == 'LOST' and state == 'queued' and redis.call('HGET', job_key(id), 'token') == token then
     word = 'OK'

@@ -1,0 +1,181 @@
+"""The image store over a real folder and over memory."""
+
+import asyncio
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from app.jobs.store import ImageNotStoredError, ImageStore, StoreError, open_store, result_path
+
+PATH = result_path("img_1", "token-1", 0, "png")
+
+
+@pytest.fixture(params=["file", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ImageStore:
+    return open_store("memory://" if request.param == "memory" else tmp_path.as_uri())
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_result_has_a_path_of_its_job_its_claim_and_its_index() -> None:
+    assert result_path("img_1", "abc", 2, "webp") == "results/img_1/abc/2.webp"
+
+
+async def test_what_is_put_can_be_got(store: ImageStore) -> None:
+    for data in (b"first", b"", bytes(range(256)) * 1000):
+        await store.put(PATH, data)
+        assert await store.get(PATH) == data
+
+
+async def test_what_was_not_put_is_not_stored(store: ImageStore) -> None:
+    with pytest.raises(ImageNotStoredError):
+        await store.get(PATH)
+    await store.put(PATH, b"bytes")
+    for path in ("results/img_1/token-1/1.png", "results/img_1/token-1", "results"):
+        with pytest.raises(StoreError):
+            await store.get(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["../escaped", "results/../../escaped", "results/..", "./escaped", "results//0.png", "a\nb", "a\0b"]
+)
+async def test_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, path: str) -> None:
+    folder = tmp_path / "store"
+    for store in (open_store(folder.as_uri()), open_store("memory://")):
+        with pytest.raises(StoreError):
+            await store.put(path, b"bytes")
+        with pytest.raises(StoreError):
+            await store.get(path)
+    assert files(tmp_path) == []
+
+
+async def test_an_absolute_or_encoded_path_stays_inside(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    store = open_store(folder.as_uri())
+    await store.put("/etc/passwd", b"inside")
+    await store.put("%2e%2e/escaped", b"inside")
+    assert files(tmp_path) == ["store/%2e%2e/escaped", "store/etc/passwd"]
+
+
+@pytest.mark.parametrize(
+    ("written", "folder"),
+    [
+        ("a b/pictures", "a b/pictures"),
+        ("a%20b", "a b"),
+        ("100%25", "100%"),
+        ("Ünïcode/画像", "Ünïcode/画像"),
+        ("%C3%9C", "Ü"),
+        ("why%3F%23", "why?#"),
+        ("deep/down/there", "deep/down/there"),
+        ("slash/", "slash"),
+    ],
+)
+async def test_a_file_url_names_its_folder_which_is_made(tmp_path: Path, written: str, folder: str) -> None:
+    store = open_store(f"file://{tmp_path}/{written}")
+    assert (tmp_path / folder).is_dir()
+    await store.put(PATH, b"bytes")
+    assert (tmp_path / folder / PATH).read_bytes() == b"bytes"
+
+
+async def test_a_folder_of_any_name_is_reached_by_its_uri(tmp_path: Path) -> None:
+    folder = tmp_path / "50% off? #1 & more; ünïcode"
+    await open_store(folder.as_uri()).put(PATH, b"bytes")
+    assert (folder / PATH).read_bytes() == b"bytes"
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("file://relative/folder", "file:///absolute"),
+        ("file://localhost/tmp", "file:///absolute"),
+        ("file:relative", "file:///absolute"),
+        ("file://", "file:///absolute"),
+        ("file:///tmp/a#b", "%23"),
+        ("file:///tmp/a?b", "%3F"),
+        ("ftp://host/folder", "'ftp' is none of file, s3, gs, az, memory"),
+        ("https://host/folder", "'https' is none of"),
+        ("/just/a/folder", "'' is none of"),
+        ("", "'' is none of"),
+        ("s3://", "s3://"),
+        ("file:///tmp/a%00b", "NUL|null"),
+    ],
+)
+def test_a_url_that_is_no_store_is_an_error_in_one_line(url: str, why: str) -> None:
+    with pytest.raises(StoreError, match=why) as error:
+        open_store(url)
+    assert repr(url) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_cloud_store_opens_without_asking_the_cloud(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    for url in ("s3://bucket/prefix", "gs://bucket/prefix", "az://container/prefix"):
+        open_store(url)
+
+
+async def test_a_reader_never_sees_half_a_file(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    pictures = [bytes([number]) * (1_000_000 + number) for number in range(4)]
+    await store.put(PATH, pictures[0])
+    seen: set[bytes] = set()
+    writing = True
+
+    async def read() -> None:
+        while writing:
+            seen.add(await store.get(PATH))
+
+    readers = [asyncio.create_task(read()) for _ in range(3)]
+    for number in range(60):
+        await store.put(PATH, pictures[number % 4])
+    writing = False
+    await asyncio.gather(*readers)
+    assert len(seen) > 1
+    assert seen <= set(pictures)
+    assert files(tmp_path) == [PATH]
+
+
+@contextmanager
+def disk_with_room_for(size_bytes: int) -> Iterator[None]:
+    """Let writes beyond this size of a file fail midway, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+async def test_a_disk_that_fills_midway_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    with disk_with_room_for(10_000), pytest.raises(StoreError, match="cannot store results/img_1"):
+        await store.put(PATH, bytes(1_000_000))
+    with pytest.raises(ImageNotStoredError):
+        await store.get(PATH)
+    assert files(tmp_path) == []
+    await store.put(PATH, b"there is room again")
+
+
+async def test_a_folder_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    (tmp_path / "results").write_text("a file where a folder must be; even root cannot write below it")
+    with pytest.raises(StoreError, match="cannot store results/img_1"):
+        await store.put(PATH, b"bytes")
+    with pytest.raises(StoreError):
+        open_store((tmp_path / "results" / "below").as_uri())
+
+
+async def test_what_cannot_be_read_is_a_store_error_but_not_missing(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    loop = tmp_path / "results"
+    loop.symlink_to(loop)  # as unreadable for root as for everybody
+    with pytest.raises(StoreError) as error:
+        await store.get(PATH)
+    assert not isinstance(error.value, ImageNotStoredError)
