@@ -4,6 +4,7 @@ import sys
 
 import uvicorn
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from app.catalog.catalog import CatalogError
 from app.jobs.logs import configure_logs
@@ -17,11 +18,23 @@ def main() -> int:
         settings = GatewaySettings()
         configure_logs(settings.log_level)
         app = create_app(settings)
-    except (CatalogError, StoreError, ValidationError) as error:
-        sys.stderr.write(f"gateway: {error}\n")
-        return 2
+    except ValidationError as error:
+        return _refuse(*(_named(problem) for problem in error.errors(include_url=False)))
+    except (CatalogError, StoreError) as error:
+        return _refuse(str(error))
     uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level, access_log=False)
     return 0
+
+
+def _refuse(*problems: str) -> int:
+    sys.stderr.writelines(f"gateway: {problem}\n" for problem in problems)
+    return 2
+
+
+def _named(problem: ErrorDetails) -> str:
+    """Say which variable is wrong and why, without its value: that may hold a password."""
+    variable = "".join(f"DARKROOM_{name}: " for name in problem["loc"][:1]).upper()
+    return variable + problem["msg"].removeprefix("Value error, ")
 
 
 if __name__ == "__main__":

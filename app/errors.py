@@ -114,6 +114,22 @@ def error_response(error: ApiError, request_id: str) -> JSONResponse:
     return JSONResponse(body.model_dump(), error.status, headers={"x-request-id": request_id, **error.headers})
 
 
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
+_RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+# For every route. It also keeps FastAPI from documenting its own 422, a body that this API never sends.
+ANY_OTHER_ERROR: dict[int | str, dict[str, Any]] = {
+    "default": {"model": ErrorBody, "description": "Any other error, an internal one included, has the same body."}
+}
+
+
 def documented(*statuses: HTTPStatus) -> dict[int | str, dict[str, Any]]:
     """Describe these error answers in the OpenAPI document."""
-    return {int(status): {"model": ErrorBody, "description": status.phrase} for status in statuses}
+    return {
+        int(status): {
+            "model": ErrorBody,
+            "description": status.phrase,
+            **({"headers": _RETRY_AFTER} if status in _RETRYABLE else {}),
+        }
+        for status in statuses
+    }

@@ -13,6 +13,7 @@ from app.api import health, images, models
 from app.api.deps import Services
 from app.api.handlers import add_error_handlers
 from app.catalog.catalog import Catalog
+from app.errors import ANY_OTHER_ERROR
 from app.jobs.queue import JobQueue, QueueError, connect
 from app.jobs.store import open_store
 from app.metrics import GatewayMetrics
@@ -49,6 +50,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         description="Submit a prompt, poll the job, fetch the picture. Every error has the same body.",
         version=version("darkroom-server"),
         lifespan=lifespan,
+        responses=ANY_OTHER_ERROR,
+        redirect_slashes=False,
     )
     app.state.services = services
     for module in (images, models, health):

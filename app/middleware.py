@@ -14,6 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import TooLargeError, error_response
 from app.metrics import GatewayMetrics
 
+# A method is any word that a client likes; each would be a time series for ever.
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -55,14 +57,16 @@ class RequestMiddleware:
 
         try:
             declared = headers.get("content-length", "0")
-            if declared.isdecimal() and int(declared) > self._max_body_bytes:
+            # Twenty digits are over any limit, and int() refuses thousands of them.
+            if declared.isdecimal() and int(declared[:20]) > self._max_body_bytes:
                 response = error_response(too_large(self._max_body_bytes), request_id)
                 await response(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive_capped, send_with_id)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._metrics.http_requests.labels(route, scope["method"], status).inc()
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.http_requests.labels(route, method, status).inc()
             self._metrics.http_request_seconds.labels(route).observe(time.perf_counter() - started_s)
 
 

@@ -1,10 +1,11 @@
 """What the gateway is told by its environment."""
 
 import ipaddress
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from redis.asyncio import ConnectionPool
 
 
 class GatewaySettings(BaseSettings):
@@ -29,7 +30,7 @@ class GatewaySettings(BaseSettings):
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     @field_validator("models", mode="before")
     @classmethod
@@ -38,6 +39,29 @@ class GatewaySettings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(name for part in value.split(",") if (name := part.partition("=")[0].strip()))
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("redis_url")
+    @classmethod
+    def _names_a_server(cls, value: str) -> str:
+        try:
+            pool = ConnectionPool.from_url(value)
+            pool.connection_class(**pool.connection_kwargs)  # which opens nothing yet
+        except (TypeError, ValueError):
+            # Said in our own words: the URL may hold a password.
+            raise ValueError("write it as redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH") from None
+        return value
+
+    @field_validator("public_base_url")
+    @classmethod
+    def _is_absolute(cls, value: str | None) -> str | None:
+        if value and not value.startswith(("http://", "https://")):
+            raise ValueError(f"{value!r} does not start with http:// or https://")
+        return value
 
     @model_validator(mode="after")
     def _closed_unless_asked(self) -> Self:

@@ -25,7 +25,7 @@ from app.middleware import too_large
 log = structlog.get_logger()
 
 _SIZE_FIELDS = frozenset({"width", "height", "size"})
-_RETRY_AFTER_S = 1
+_RETRY_LATER = {"Retry-After": "1"}
 
 
 def add_error_handlers(app: FastAPI, max_body_bytes: int) -> None:
@@ -35,7 +35,7 @@ def add_error_handlers(app: FastAPI, max_body_bytes: int) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation_error(request: Request, error: RequestValidationError) -> Response:
-        return error_response(_invalid_request(request, error.errors()), _request_id(request))
+        return error_response(_invalid_request(error.errors()), _request_id(request))
 
     @app.exception_handler(HTTPException)
     async def on_http_error(request: Request, error: HTTPException) -> Response:
@@ -48,7 +48,8 @@ def add_error_handlers(app: FastAPI, max_body_bytes: int) -> None:
     @app.exception_handler(StoreError)
     async def on_store_error(request: Request, error: StoreError) -> Response:
         log.error("store_failed", error=str(error))
-        unavailable = UnavailableError("storage_unavailable", "The image store cannot be read now; try again.")
+        message = "The image store cannot be read now; try again."
+        unavailable = UnavailableError("storage_unavailable", message, headers=_RETRY_LATER)
         return error_response(unavailable, _request_id(request))
 
     @app.exception_handler(Exception)
@@ -63,19 +64,19 @@ def _request_id(request: Request) -> str:
     return request_id
 
 
-def _invalid_request(request: Request, problems: Sequence[Any]) -> ApiError:
+def _invalid_request(problems: Sequence[Any]) -> ApiError:
     """Show the first problem: fixing it is what its author does next anyway."""
     problem = problems[0]
     context = problem.get("ctx", {})
     if problem["type"] == "json_invalid":
         at = problem["loc"][-1]
-        message = f"the body is not JSON: {context.get('error', 'it cannot be read')}, at character {at}"
+        message = f"the body is not JSON: {context['error']} (character {at})"
         return InvalidRequestError("invalid_json", message, status=HTTPStatus.BAD_REQUEST)
     if problem["type"] == "darkroom":
         return InvalidRequestError(context["code"], context["message"], param=context["param"])
     fields = [part for part in problem["loc"][1:] if isinstance(part, str)]
     if not fields:
-        if not request.headers.get("content-type", "").startswith("application/json"):
+        if isinstance(problem["input"], bytes):  # FastAPI reads JSON only where the client says that it is
             return InvalidRequestError("invalid_body", "send a JSON object, with Content-Type: application/json")
         return InvalidRequestError("invalid_body", "the body must be a JSON object")
     name = fields[0]
@@ -88,25 +89,33 @@ def _from_status(request: Request, error: HTTPException, max_body_bytes: int) ->
         case HTTPStatus.NOT_FOUND:
             return NotFoundError("not_found", f"there is nothing at {request.url.path[:256]}")
         case HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names the methods of the first route at this address; the document has them all.
+            path = getattr(request.scope.get("route"), "path", "")
+            methods = sorted(request.app.openapi()["paths"].get(path, {}))
             return ApiError(
                 "method_not_allowed",
-                f"{request.method} is not for this address",
+                f"{request.method[:32]} is not for this address",
                 status=HTTPStatus.METHOD_NOT_ALLOWED,
-                headers=error.headers,
+                headers={"Allow": ", ".join(methods).upper()} if methods else error.headers,
             )
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             return too_large(max_body_bytes)
         case HTTPStatus.BAD_REQUEST:
-            return InvalidRequestError("invalid_body", "the body cannot be read", status=HTTPStatus.BAD_REQUEST)
+            return _unreadable_body()
         case status:
             return ApiError("invalid_request", HTTPStatus(status).phrase, status=HTTPStatus(status))
 
 
+def _unreadable_body() -> ApiError:
+    # What json.loads gives up on without a JSONDecodeError.
+    message = "the body cannot be read: it is not UTF-8, nested too deep, or holds a number that is too long"
+    return InvalidRequestError("invalid_body", message, status=HTTPStatus.BAD_REQUEST)
+
+
 def _from_queue(error: QueueError) -> ApiError:
-    headers = {"Retry-After": str(_RETRY_AFTER_S)}
     if isinstance(error, QueueFullError):
-        return QueueBusyError("queue_full", f"{error}; try again later", headers=headers)
+        return QueueBusyError("queue_full", f"{error}; try again later", headers=_RETRY_LATER)
     if isinstance(error, StorageFullError):
-        return UnavailableError("storage_full", "The queue's memory is full; try again later.", headers=headers)
+        return UnavailableError("storage_full", "The queue's memory is full; try again later.", headers=_RETRY_LATER)
     log.error("queue_unavailable", error=str(error))
-    return UnavailableError("queue_unavailable", "The queue cannot be reached now; try again.", headers=headers)
+    return UnavailableError("queue_unavailable", "The queue cannot be reached now; try again.", headers=_RETRY_LATER)

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
 from app.api.resolve import to_job
-from app.api.schemas import STATUS_OF, ImageJobList, ImageJobView, ImageRequest, Status, job_view
+from app.api.schemas import ImageRequest
+from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError, documented
 from app.jobs.queue import JobNotFoundError
@@ -17,6 +18,7 @@ from app.jobs.store import ImageNotStoredError
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
 _POLL_AFTER_S = 1
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds until a look pays.", "schema": {"type": "integer"}}}
 
 JobId = Annotated[str, Path(description="The `id` of a job.", examples=["img_0123456789abcdef0123456789abcdef"])]
 
@@ -38,7 +40,7 @@ JobId = Annotated[str, Path(description="The `id` of a job.", examples=["img_012
             "description": "Accepted: the job is queued.",
             "headers": {
                 "Location": {"description": "The job.", "schema": {"type": "string"}},
-                "Retry-After": {"description": "Seconds until a first look pays.", "schema": {"type": "integer"}},
+                **_RETRY_AFTER,
             },
         },
     },
@@ -58,7 +60,7 @@ async def submit(
     await services.queue.submit(job)
     services.metrics.jobs_submitted.labels(job.model, "native").inc()
     view = job_view(await services.queue.read(tenant, job.id), base_url)
-    response.headers["Location"] = f"/v1/images/{job.id}"
+    response.headers["Location"] = view.urls.self
     response.headers["Retry-After"] = str(_POLL_AFTER_S)
     return view
 
@@ -103,12 +105,19 @@ async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url
     summary="Fetch an image's bytes",
     response_class=Response,
     responses={
-        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.GONE, HTTPStatus.SERVICE_UNAVAILABLE),
+        **documented(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.GONE,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
         200: {
-            "description": "The image, with its sha256 as ETag.",
+            "description": "The image.",
             "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},
+            "headers": {"ETag": {"description": "The image's sha256.", "schema": {"type": "string"}}},
         },
-        202: {"description": "Not ready: look again after `Retry-After` seconds."},
+        202: {"description": "Not ready yet.", "headers": _RETRY_AFTER},
         304: {"description": "The image is the one named in If-None-Match."},
     },
 )
@@ -129,7 +138,8 @@ async def content(
         raise ConflictError(f"image_{status}", f"the job is {status}: it has no images")
     image = record.result.images[index]
     headers = {"ETag": f'"{image.sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
-    if image.sha256 in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if known == "*" or image.sha256 in known:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     try:
         data = await services.store.get(image.path)

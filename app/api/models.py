@@ -5,7 +5,7 @@ from http import HTTPStatus
 from fastapi import APIRouter
 
 from app.api.deps import ServicesDep
-from app.api.schemas import ModelDefaults, ModelList, ModelView
+from app.api.views import ModelDefaults, ModelList, ModelView
 from app.errors import documented
 
 router = APIRouter(tags=["models"])

@@ -11,7 +11,7 @@ from app.jobs.schema import ImageJob
 
 T = TypeVar("T")
 
-_SIZE = re.compile(r"(\d{1,5})[xX](\d{1,5})")
+_SIZE = re.compile(r"([0-9]{1,5})[xX]([0-9]{1,5})")
 # Small enough to survive a client that keeps numbers as doubles.
 _RANDOM_SEEDS = 2**32
 
@@ -78,7 +78,7 @@ def _size(request: ImageRequest, card: ModelCard) -> tuple[int, int]:
 
 def _check_range(name: str, value: float, allowed: Range, card: ModelCard) -> None:
     if value not in allowed:
-        raise _invalid(name, f"{name} is {value:g}; {card.name} takes {allowed.min:g} to {allowed.max:g}")
+        raise _invalid(name, f"{name} is {value}; {card.name} takes {allowed.min:g} to {allowed.max:g}")
 
 
 def _or_default(value: T | None, default: T) -> T:

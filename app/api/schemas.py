@@ -1,17 +1,15 @@
-"""The public JSON: what a client sends, and a job as it sees it."""
+"""The public JSON that a client sends."""
 
 import difflib
-from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.catalog.catalog import Family, Guidance, Limits, Recommended
-from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Stage
+from app.jobs.schema import OutputFormat
 
-MAX_SEED = 2**63 - 1
+MAX_INT = 2**63 - 1
 
 # What other servers call the same thing.
 ALIASES = {
@@ -24,8 +22,21 @@ ALIASES = {
     "image_size": "size",
 }
 
-MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-MetadataValue = Annotated[str, StringConstraints(max_length=512)]
+# JSON can say what UTF-8 cannot (half of a surrogate pair), and a NUL that ends the text for whoever reads it next.
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def _writable(text: str) -> str:
+    if found := _UNWRITABLE.search(text):
+        at = found.start()
+        raise PydanticCustomError("unwritable", "character {at} is a NUL or half of a surrogate pair", {"at": at})
+    return text
+
+
+Text = Annotated[str, AfterValidator(_writable)]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_writable)]
+MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_writable)]
+Count = Annotated[int, Field(ge=1, le=MAX_INT)]
 
 
 def invalid(code: str, message: str, param: str | None = None) -> PydanticCustomError:
@@ -55,15 +66,15 @@ class ImageRequest(BaseModel):
         },
     )
 
-    prompt: str = Field(description="What to draw.")
+    prompt: Text = Field(description="What to draw.")
     model: str | None = Field(default=None, description="A name from GET /v1/models; none: the first of them.")
-    negative_prompt: str | None = Field(
+    negative_prompt: Text | None = Field(
         default=None, description="What to steer away from; needs classifier-free guidance to have an effect."
     )
-    width: int | None = Field(default=None, description="Pixels; with `height`, or use `size`.")
-    height: int | None = Field(default=None, description="Pixels.")
-    size: str | None = Field(default=None, description="`WIDTHxHEIGHT`.", examples=["128x128"])
-    num_inference_steps: int | None = Field(
+    width: Count | None = Field(default=None, description="Pixels; with `height`, or use `size`.")
+    height: Count | None = Field(default=None, description="Pixels.")
+    size: str | None = Field(default=None, description="`WIDTHxHEIGHT`. Alias: `image_size`.", examples=["128x128"])
+    num_inference_steps: Count | None = Field(
         default=None, description="Denoising steps: more take longer and are sharper, up to a point. Alias: `steps`."
     )
     guidance_scale: float | None = Field(
@@ -73,11 +84,17 @@ class ImageRequest(BaseModel):
         default=None, description="Flux only: classifier-free guidance with `negative_prompt`, above 1."
     )
     seed: int | None = Field(
-        default=None, ge=0, le=MAX_SEED, description="The same seed draws the same picture; none: a random one."
+        default=None, ge=0, le=MAX_INT, description="The same seed draws the same picture; none: a random one."
     )
-    n: int = Field(default=1, ge=1, description="Images to draw, with seeds `seed`, `seed + 1`, ...")
-    max_sequence_length: int | None = Field(default=None, ge=1, description="T5 tokens of the prompt that are read.")
-    output_format: Annotated[OutputFormat, Field(strict=False)] = OutputFormat.PNG
+    n: Count = Field(
+        default=1,
+        description="Images to draw, with seeds `seed`, `seed + 1`, ..."
+        " Aliases: `num_images`, `num_outputs`, `num_images_per_prompt`.",
+    )
+    max_sequence_length: Count | None = Field(default=None, description="T5 tokens of the prompt that are read.")
+    output_format: Annotated[OutputFormat, Field(strict=False)] = Field(
+        default=OutputFormat.PNG, description="How the images are encoded."
+    )
     output_compression: int | None = Field(default=None, ge=0, le=100, description="Quality of JPEG and WebP.")
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
         default_factory=dict, description="Your own words about the job, given back with it."
@@ -92,10 +109,12 @@ class ImageRequest(BaseModel):
         for given, value in data.items():
             name = ALIASES.get(given, given)
             if name not in cls.model_fields:
-                close = difflib.get_close_matches(str(given), [*cls.model_fields, *ALIASES], n=1)
+                shown = given[:64].encode("utf-8", "backslashreplace").decode()
+                close = difflib.get_close_matches(shown, [*cls.model_fields, *ALIASES], n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise invalid("unknown_parameter", f"unknown parameter {str(given)[:64]!r}{hint}", str(given)[:64])
-            if name in named and named[name] != value:
+                raise invalid("unknown_parameter", f"unknown parameter {shown!r}{hint}", shown)
+            # Lists are wrong in any case, and comparing deep ones would end in a RecursionError.
+            if name in named and (isinstance(value, list | dict) or named[name] != value):
                 raise invalid(f"invalid_{name}", f"{name} is given twice, with different values", name)
             named[name] = value
         return named
@@ -110,221 +129,6 @@ class ImageRequest(BaseModel):
             raise invalid("invalid_size", "width and height go together", "height" if self.height is None else "width")
         if self.output_compression is not None and self.output_format is OutputFormat.PNG:
             raise invalid("invalid_output_compression", "png loses nothing; ask for jpeg or webp", "output_compression")
-        if self.seed is not None and self.seed + self.n - 1 > MAX_SEED:
-            raise invalid("invalid_seed", f"the last image's seed would be above {MAX_SEED}", "seed")
+        if self.seed is not None and self.seed + self.n - 1 > MAX_INT:
+            raise invalid("invalid_seed", f"the last image's seed would be above {MAX_INT}", "seed")
         return self
-
-
-class Status(StrEnum):
-    """A job's life as a client sees it."""
-
-    QUEUED = "queued"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELED = "canceled"
-
-
-STATUS_OF: dict[JobState, Status] = {
-    JobState.QUEUED: Status.QUEUED,
-    JobState.DELAYED: Status.QUEUED,
-    JobState.IN_PROGRESS: Status.IN_PROGRESS,
-    JobState.CANCELING: Status.IN_PROGRESS,
-    JobState.COMPLETED: Status.COMPLETED,
-    JobState.FAILED: Status.FAILED,
-    JobState.DEAD: Status.FAILED,
-    JobState.CANCELED: Status.CANCELED,
-}
-
-
-class ProgressView(BaseModel):
-    percent: int = Field(description="Of the denoising steps of all the job's images.")
-    stage: Stage
-    step: int
-    total_steps: int
-
-
-class QueueView(BaseModel):
-    position: int = Field(description="Jobs of the same model ahead of this one; 0 once it runs.")
-
-
-class ImageView(BaseModel):
-    index: int
-    url: str
-    width: int
-    height: int
-    content_type: str
-    seed: int
-    steps: int
-    size_bytes: int
-    sha256: str
-
-
-class ParametersView(BaseModel):
-    """Every value that drew the images, defaults filled in; `seed` is the first image's."""
-
-    model: str
-    prompt: str
-    negative_prompt: str | None
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
-    true_cfg_scale: float
-    max_sequence_length: int
-    seed: int
-    n: int
-    output_format: OutputFormat
-    output_compression: int | None
-    model_revision: str | None = None
-    worker_version: str | None = None
-    largest_batch: int | None = Field(default=None, description="The most rows that shared one step with this job's.")
-
-
-class TimingsView(BaseModel):
-    """Seconds, as far as they are known."""
-
-    queue_seconds: float | None = None
-    text_encode_seconds: float | None = None
-    denoise_seconds: float | None = None
-    vae_decode_seconds: float | None = None
-    image_encode_seconds: float | None = None
-    store_seconds: float | None = None
-    total_seconds: float | None = None
-
-
-class UsageView(BaseModel):
-    denoise_steps: int
-
-
-class JobErrorView(BaseModel):
-    code: ErrorCode
-    message: str
-    retryable: bool = Field(description="Whether the same request may succeed later.")
-
-
-class UrlsView(BaseModel):
-    self: str
-    content: str
-    cancel: str
-
-
-class ImageJobView(BaseModel):
-    """A job. Poll `urls.self` until `status` is completed, failed or canceled."""
-
-    id: str
-    object: Literal["image"] = "image"
-    status: Status
-    model: str
-    created: int = Field(description="Seconds since the epoch, as OpenAI has it.")
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
-    progress: ProgressView
-    queue: QueueView
-    data: list[ImageView]
-    parameters: ParametersView
-    timings: TimingsView
-    usage: UsageView
-    error: JobErrorView | None
-    metadata: dict[str, str]
-    urls: UrlsView
-
-
-class ImageJobList(BaseModel):
-    """A page of jobs, newest first. Ask for the next with `after` = `next_after`."""
-
-    object: Literal["list"] = "list"
-    data: list[ImageJobView]
-    has_more: bool
-    next_after: str | None
-
-
-class ModelDefaults(BaseModel):
-    width: int
-    height: int
-    num_inference_steps: int
-    guidance_scale: float
-    max_sequence_length: int
-
-
-class ModelView(BaseModel):
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-    family: Family
-    description: str
-    license: str
-    guidance: Guidance
-    revision: str
-    limits: Limits
-    defaults: ModelDefaults
-    recommended: Recommended
-    workers_live: int
-
-
-class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ModelView]
-
-
-def job_view(record: JobRecord, base_url: str) -> ImageJobView:
-    """Show a record to its owner. base_url: scheme and host, no slash at the end."""
-    job, result, status = record.job, record.result, STATUS_OF[record.state]
-    self_url = f"{base_url}/v1/images/{job.id}"
-    seconds = result.seconds if result else None
-    return ImageJobView(
-        id=job.id,
-        status=status,
-        model=job.model,
-        created=record.submitted_ms // 1000,
-        created_at=_time(record.submitted_ms),
-        started_at=_time(record.started_ms) if record.started_ms else None,
-        completed_at=_time(record.finished_ms) if record.finished_ms else None,
-        progress=_progress(record),
-        queue=QueueView(position=record.position or 0),
-        data=[
-            ImageView(url=f"{self_url}/content?index={image.index}", **image.model_dump(exclude={"path"}))
-            for image in (result.images if result else ())
-        ],
-        parameters=ParametersView(
-            **job.model_dump(exclude={"id", "tenant", "metadata"}),
-            model_revision=result.model_revision if result else None,
-            worker_version=result.worker_version if result else None,
-            largest_batch=result.largest_batch if result else None,
-        ),
-        timings=TimingsView(
-            queue_seconds=_seconds(record.submitted_ms, record.started_ms),
-            text_encode_seconds=seconds.text_encode if seconds else None,
-            denoise_seconds=seconds.denoise if seconds else None,
-            vae_decode_seconds=seconds.vae_decode if seconds else None,
-            image_encode_seconds=seconds.image_encode if seconds else None,
-            store_seconds=seconds.store if seconds else None,
-            total_seconds=_seconds(record.submitted_ms, record.finished_ms),
-        ),
-        usage=UsageView(denoise_steps=result.denoise_steps if result else 0),
-        error=JobErrorView(**record.error.model_dump()) if record.error and status is Status.FAILED else None,
-        metadata=job.metadata,
-        urls=UrlsView(self=self_url, content=f"{self_url}/content", cancel=f"{self_url}/cancel"),
-    )
-
-
-def _progress(record: JobRecord) -> ProgressView:
-    total_steps = record.job.num_inference_steps * record.job.n
-    if record.state is JobState.COMPLETED:
-        return ProgressView(percent=100, stage=Stage.DONE, step=total_steps, total_steps=total_steps)
-    if record.progress is None or record.state in (JobState.QUEUED, JobState.DELAYED):
-        return ProgressView(percent=0, stage=Stage.QUEUED, step=0, total_steps=total_steps)
-    step = record.progress.step
-    return ProgressView(
-        percent=100 * step // total_steps, stage=record.progress.stage, step=step, total_steps=total_steps
-    )
-
-
-def _time(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
-
-
-def _seconds(from_ms: int, to_ms: int | None) -> float | None:
-    return None if to_ms is None else (to_ms - from_ms) / 1000

@@ -9,7 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 BUILTIN_MODELS = Path(__file__).with_name("models.toml")
 
@@ -49,7 +50,7 @@ class Guidance(StrEnum):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Range(_Frozen):
@@ -86,7 +87,7 @@ class Source(_Frozen):
 class Limits(_Frozen):
     """Bounds that a request may not cross; sizes in pixels."""
 
-    size_multiple: int = Field(description="Width and height are multiples of this.")
+    size_multiple: int = Field(gt=0, description="Width and height are multiples of this.")
     min_side: int
     max_side: int
     max_pixels: int
@@ -134,7 +135,7 @@ class ModelCard(_Frozen):
             *([] if d.max_sequence_length <= limits.max_sequence_length else ["default max_sequence_length"]),
         ]
         if problems:
-            raise ValueError(f"{self.name}: outside its own limits: {'; '.join(problems)}")
+            raise ValueError(f"outside its own limits: {'; '.join(problems)}")
         return self
 
     def size_problems(self, width: int, height: int) -> list[str]:
@@ -165,13 +166,15 @@ class Catalog(Mapping[str, ModelCard]):
     def load(cls, path: Path = BUILTIN_MODELS) -> Self:
         """Read a models file.
 
-        Raises CatalogError when it is missing, is not TOML, or holds a card that contradicts itself.
+        Raises CatalogError when it is missing, is not TOML, is empty, or holds a card that contradicts itself.
         """
         try:
             tables = tomllib.loads(path.read_text(encoding="utf-8"))
-            return cls([ModelCard(name=name, **table) for name, table in tables.items()])
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise CatalogError(f"cannot read the models file {path}: {error}") from error
+        if not tables:
+            raise CatalogError(f"the models file {path} has no models")
+        return cls([_card(path, name, table) for name, table in tables.items()])
 
     def __getitem__(self, name: str) -> ModelCard:
         try:
@@ -191,3 +194,16 @@ class Catalog(Mapping[str, ModelCard]):
     def only(self, names: Sequence[str]) -> Self:
         """Keep these models, in this order. Raises UnknownModelError."""
         return type(self)([self[name] for name in names])
+
+
+def _card(path: Path, name: str, table: object) -> ModelCard:
+    try:
+        return ModelCard.model_validate({**table, "name": name} if isinstance(table, dict) else table)
+    except ValidationError as error:
+        problems = "; ".join(map(_in_words, error.errors(include_url=False)))
+        raise CatalogError(f"model {name!r} in {path}: {problems}") from error
+
+
+def _in_words(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (".".join(map(str, problem["loc"])), message)))

@@ -1,0 +1,225 @@
+"""The public JSON that a client gets: a job, a list of them, the models."""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.catalog.catalog import Family, Guidance, Limits, Recommended
+from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Stage
+
+
+class Status(StrEnum):
+    """A job's life as a client sees it."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+STATUS_OF: dict[JobState, Status] = {
+    JobState.QUEUED: Status.QUEUED,
+    JobState.DELAYED: Status.QUEUED,
+    JobState.IN_PROGRESS: Status.IN_PROGRESS,
+    JobState.CANCELING: Status.IN_PROGRESS,
+    JobState.COMPLETED: Status.COMPLETED,
+    JobState.FAILED: Status.FAILED,
+    JobState.DEAD: Status.FAILED,
+    JobState.CANCELED: Status.CANCELED,
+}
+
+
+class ProgressView(BaseModel):
+    percent: int = Field(description="Of the denoising steps of all the job's images.")
+    stage: Stage
+    step: int
+    total_steps: int
+
+
+class QueueView(BaseModel):
+    position: int = Field(description="Jobs of the same model ahead of this one; 0 once it runs.")
+
+
+class ImageView(BaseModel):
+    index: int
+    url: str
+    width: int
+    height: int
+    content_type: str
+    seed: int
+    steps: int
+    size_bytes: int
+    sha256: str
+
+
+class ParametersView(BaseModel):
+    """Every value that drew the images, defaults filled in; `seed` is the first image's."""
+
+    model: str
+    prompt: str
+    negative_prompt: str | None
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    true_cfg_scale: float
+    max_sequence_length: int
+    seed: int
+    n: int
+    output_format: OutputFormat
+    output_compression: int | None
+    model_revision: str | None = None
+    worker_version: str | None = None
+    largest_batch: int | None = Field(default=None, description="The most rows that shared one step with this job's.")
+
+
+class TimingsView(BaseModel):
+    """Seconds, as far as they are known."""
+
+    queue_seconds: float | None = None
+    text_encode_seconds: float | None = None
+    denoise_seconds: float | None = None
+    vae_decode_seconds: float | None = None
+    image_encode_seconds: float | None = None
+    store_seconds: float | None = None
+    total_seconds: float | None = None
+
+
+class UsageView(BaseModel):
+    denoise_steps: int
+
+
+class JobErrorView(BaseModel):
+    code: ErrorCode
+    message: str
+    retryable: bool = Field(description="Whether the same request may succeed later.")
+
+
+class UrlsView(BaseModel):
+    self: str
+    content: str
+    cancel: str
+
+
+class ImageJobView(BaseModel):
+    """A job. Poll `urls.self` until `status` is completed, failed or canceled."""
+
+    id: str
+    object: Literal["image"] = "image"
+    status: Status
+    model: str
+    created: int = Field(description="Seconds since the epoch, as OpenAI has it.")
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    progress: ProgressView
+    queue: QueueView
+    data: list[ImageView]
+    parameters: ParametersView
+    timings: TimingsView
+    usage: UsageView
+    error: JobErrorView | None
+    metadata: dict[str, str]
+    urls: UrlsView
+
+
+class ImageJobList(BaseModel):
+    """A page of jobs, newest first. Ask for the next with `after` = `next_after`."""
+
+    object: Literal["list"] = "list"
+    data: list[ImageJobView]
+    has_more: bool
+    next_after: str | None
+
+
+class ModelDefaults(BaseModel):
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    max_sequence_length: int
+
+
+class ModelView(BaseModel):
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    family: Family
+    description: str
+    license: str
+    guidance: Guidance
+    revision: str
+    limits: Limits
+    defaults: ModelDefaults
+    recommended: Recommended
+    workers_live: int
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelView]
+
+
+def job_view(record: JobRecord, base_url: str) -> ImageJobView:
+    """Show a record to its owner. base_url: scheme and host, no slash at the end."""
+    job, result, status = record.job, record.result, STATUS_OF[record.state]
+    self_url = f"{base_url}/v1/images/{job.id}"
+    seconds = result.seconds if result else None
+    return ImageJobView(
+        id=job.id,
+        status=status,
+        model=job.model,
+        created=record.submitted_ms // 1000,
+        created_at=_time(record.submitted_ms),
+        started_at=_time(record.started_ms) if record.started_ms else None,
+        completed_at=_time(record.finished_ms) if record.finished_ms else None,
+        progress=_progress(record),
+        queue=QueueView(position=record.position or 0),
+        data=[
+            ImageView(url=f"{self_url}/content?index={image.index}", **image.model_dump(exclude={"path"}))
+            for image in (result.images if result else ())
+        ],
+        parameters=ParametersView(
+            **job.model_dump(exclude={"id", "tenant", "metadata"}),
+            model_revision=result.model_revision if result else None,
+            worker_version=result.worker_version if result else None,
+            largest_batch=result.largest_batch if result else None,
+        ),
+        timings=TimingsView(
+            queue_seconds=_seconds(record.submitted_ms, record.started_ms),
+            text_encode_seconds=seconds.text_encode if seconds else None,
+            denoise_seconds=seconds.denoise if seconds else None,
+            vae_decode_seconds=seconds.vae_decode if seconds else None,
+            image_encode_seconds=seconds.image_encode if seconds else None,
+            store_seconds=seconds.store if seconds else None,
+            total_seconds=_seconds(record.submitted_ms, record.finished_ms),
+        ),
+        usage=UsageView(denoise_steps=result.denoise_steps if result else 0),
+        error=JobErrorView(**record.error.model_dump()) if record.error and status is Status.FAILED else None,
+        metadata=job.metadata,
+        urls=UrlsView(self=self_url, content=f"{self_url}/content", cancel=f"{self_url}/cancel"),
+    )
+
+
+def _progress(record: JobRecord) -> ProgressView:
+    total_steps = record.job.num_inference_steps * record.job.n
+    if record.state is JobState.COMPLETED:
+        return ProgressView(percent=100, stage=Stage.DONE, step=total_steps, total_steps=total_steps)
+    if record.progress is None or record.state in (JobState.QUEUED, JobState.DELAYED):
+        return ProgressView(percent=0, stage=Stage.QUEUED, step=0, total_steps=total_steps)
+    step = record.progress.step
+    return ProgressView(
+        percent=100 * step // total_steps, stage=record.progress.stage, step=step, total_steps=total_steps
+    )
+
+
+def _time(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def _seconds(from_ms: int, to_ms: int | None) -> float | None:
+    return None if to_ms is None else (to_ms - from_ms) / 1000

@@ -1,0 +1,221 @@
+"""Reading and canceling one job, in every state that it can be in."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from redis.asyncio import Redis
+
+from app.jobs.queue import JobQueue
+from app.jobs.schema import ErrorCode, JobError, Progress, Stage
+from tests.app.gateway import SHA256, Gateway, check_error, running, view
+from tests.conftest import make_job
+
+NOWHERE = "img_" + "f" * 32
+TIMES = ("created_at", "started_at", "completed_at")
+
+
+async def cancel(gateway: Gateway, job_id: str) -> dict[str, Any]:
+    response = await gateway.client.post(f"/v1/images/{job_id}/cancel")
+    assert response.status_code == 200, response.text
+    return view(response)
+
+
+def times(job: dict[str, Any]) -> list[bool]:
+    """Say which of a job's times are known, and that they are in order."""
+    known = [job[name] for name in TIMES if job[name] is not None]
+    assert known == sorted(known)
+    assert all(time.endswith("Z") for time in known)
+    return [job[name] is not None for name in TIMES]
+
+
+async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> None:
+    submitted = await gateway.submit(num_inference_steps=10, n=2, seed=41, metadata={"order": "7"})
+    job_id = submitted["id"]
+    assert await gateway.read(job_id) == submitted
+    assert times(submitted) == [True, False, False]
+
+    claim = await gateway.claim()
+    started = await gateway.read(job_id)
+    assert (started["status"], times(started)) == ("in_progress", [True, True, False])
+    assert started["progress"] == {"percent": 0, "stage": "queued", "step": 0, "total_steps": 20}
+    assert started["timings"]["queue_seconds"] >= 0
+
+    await gateway.worker.progress([(claim, Progress(stage=Stage.DENOISE, step=7, total_steps=20))])
+    assert (await gateway.read(job_id))["progress"] == {
+        "percent": 35,
+        "stage": "denoise",
+        "step": 7,
+        "total_steps": 20,
+    }
+
+    await gateway.complete(claim, b"one", b"two")
+    done = await gateway.read(job_id)
+    assert (done["status"], times(done)) == ("completed", [True, True, True])
+    assert done["progress"] == {"percent": 100, "stage": "done", "step": 20, "total_steps": 20}
+    assert done["data"] == [
+        {
+            "index": index,
+            "url": f"http://gateway/v1/images/{job_id}/content?index={index}",
+            "width": 128,
+            "height": 128,
+            "content_type": "image/png",
+            "seed": 41 + index,
+            "steps": 10,
+            "size_bytes": 3,
+            "sha256": SHA256,
+        }
+        for index in range(2)
+    ]
+    assert done["parameters"] == submitted["parameters"] | {
+        "model_revision": "revision-1",
+        "worker_version": "1.2.3",
+        "largest_batch": 3,
+    }
+    assert done["timings"] == {
+        "queue_seconds": started["timings"]["queue_seconds"],
+        "text_encode_seconds": 0.5,
+        "denoise_seconds": 1.5,
+        "vae_decode_seconds": 0.25,
+        "image_encode_seconds": 0.125,
+        "store_seconds": 0.0625,
+        "total_seconds": done["timings"]["total_seconds"],
+    }
+    assert done["timings"]["total_seconds"] >= done["timings"]["queue_seconds"]
+    assert done["usage"] == {"denoise_steps": 20}
+    assert (done["error"], done["metadata"]) == (None, {"order": "7"})
+    assert (await gateway.client.get(done["data"][1]["url"])).content == b"two"
+
+
+async def test_a_failed_job_says_why(gateway: Gateway) -> None:
+    job_id = (await gateway.submit())["id"]
+    await gateway.fail(await gateway.claim())
+    job = await gateway.read(job_id)
+    assert (job["status"], job["data"], times(job)) == ("failed", [], [True, True, True])
+    assert job["error"] == {"code": "invalid_output", "message": "The image is all black.", "retryable": False}
+
+
+async def test_a_job_that_waits_for_its_retry_is_queued_and_shows_no_error(gateway: Gateway) -> None:
+    job_id = (await gateway.submit())["id"]
+    error = JobError(code=ErrorCode.OUT_OF_MEMORY, message="The device's memory is full.", retryable=True)
+    await gateway.worker.fail(await gateway.claim(), error, retry_after_s=60)
+    job = await gateway.read(job_id)
+    assert (job["status"], job["error"], job["completed_at"]) == ("queued", None, None)
+    assert job["progress"]["stage"] == "queued"
+    assert (await cancel(gateway, job_id))["status"] == "canceled"
+
+
+async def die(valkey: Redis) -> None:
+    """Be the worker that takes the job and is never heard of again."""
+    worker = JobQueue(valkey, lease_s=0.001, max_crashes=1)
+    while not (await worker.stats()).dead:
+        await worker.claim("worker-1", "token", ["tiny-sd3"], 1)
+        await asyncio.sleep(0.005)
+        await worker.tick()
+
+
+async def test_a_job_that_its_workers_did_not_survive_has_failed(gateway: Gateway, valkey: Redis) -> None:
+    job_id = (await gateway.submit())["id"]
+    await die(valkey)
+    job = await gateway.read(job_id)
+    assert (job["status"], job["error"]["code"], job["error"]["retryable"]) == ("failed", "worker_lost", True)
+    body = check_error(await gateway.client.get(f"/v1/images/{job_id}/content"))
+    assert (body["status"], body["code"]) == (409, "image_failed")
+
+
+async def test_the_gateway_takes_back_a_dead_workers_job(gateway: Gateway, valkey: Redis) -> None:
+    job_id = (await gateway.submit())["id"]
+    [claim] = await JobQueue(valkey, lease_s=0.001).claim("worker-1", "token", ["tiny-sd3"], 1)
+    assert claim.job.id == job_id
+    for _ in range(250):
+        if (await gateway.read(job_id))["status"] == "queued":
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail("nobody took it back")
+
+
+async def test_cancel_while_queued(gateway: Gateway) -> None:
+    job_id, next_id = [(await gateway.submit())["id"] for _ in range(2)]
+    canceled = await cancel(gateway, job_id)
+    assert (canceled["status"], times(canceled)) == ("canceled", [True, False, True])
+    assert await cancel(gateway, job_id) == canceled == await gateway.read(job_id)
+    assert (await gateway.claim()).job.id == next_id
+
+
+async def test_cancel_while_it_is_drawn(gateway: Gateway) -> None:
+    job_id = (await gateway.submit())["id"]
+    claim = await gateway.claim()
+    asked = await cancel(gateway, job_id)
+    assert (asked["status"], asked["completed_at"]) == ("in_progress", None)
+    assert await cancel(gateway, job_id) == asked
+    assert (await gateway.client.get(f"/v1/images/{job_id}/content")).status_code == 202
+    await gateway.worker.renew([claim])
+    canceled = await gateway.read(job_id)
+    assert (canceled["status"], times(canceled)) == ("canceled", [True, True, True])
+    assert await cancel(gateway, job_id) == canceled
+
+
+async def test_a_canceled_job_never_completes(gateway: Gateway) -> None:
+    job_id = (await gateway.submit())["id"]
+    claim = await gateway.claim()
+    await cancel(gateway, job_id)
+    await gateway.complete(claim, b"one")
+    job = await gateway.read(job_id)
+    assert (job["status"], job["data"], job["error"]) == ("canceled", [], None)
+
+
+@pytest.mark.parametrize("ending", ["completed", "failed"])
+async def test_cancel_leaves_an_ended_job_as_it_is(gateway: Gateway, ending: str) -> None:
+    job_id = (await gateway.submit())["id"]
+    claim = await gateway.claim()
+    await (gateway.complete(claim, b"one") if ending == "completed" else gateway.fail(claim))
+    before = await gateway.read(job_id)
+    assert before["status"] == ending
+    assert await cancel(gateway, job_id) == before == await gateway.read(job_id)
+
+
+UNKNOWN_IDS = [
+    NOWHERE,
+    "img_",
+    "x",
+    "img_" + "0" * 32 + "%0A",
+    "%00",
+    "%FF%FE",
+    "%ED%A0%80",
+    "*",
+    "{q}",
+    "x" * 5_000,
+    "%7B%7D%5B%5D",
+]
+
+
+@pytest.mark.parametrize("suffix", ["", "/content", "/cancel"])
+async def test_an_unknown_job_is_not_found(gateway: Gateway, valkey: Redis, suffix: str) -> None:
+    for job_id in UNKNOWN_IDS:
+        url = httpx.URL("http://gateway", raw_path=f"/v1/images/{job_id}{suffix}".encode())
+        body = check_error(await gateway.client.request("POST" if suffix == "/cancel" else "GET", url))
+        assert (body["status"], body["code"]) == (404, "image_not_found"), job_id
+        assert body["detail"] == "there is no such job"
+    assert await valkey.dbsize() == 0
+
+
+async def test_another_tenants_job_is_not_found_and_not_touched(gateway: Gateway, queue: JobQueue) -> None:
+    theirs = make_job(tenant="other")
+    await queue.submit(theirs)
+    for method, suffix in (("GET", ""), ("GET", "/content"), ("POST", "/cancel")):
+        answer = await gateway.client.request(method, f"/v1/images/{theirs.id}{suffix}")
+        nothing = await gateway.client.request(method, f"/v1/images/{NOWHERE}{suffix}")
+        ours, unknown = check_error(answer), check_error(nothing)
+        assert ours["status"] == 404
+        assert {**ours, "request_id": ""} == {**unknown, "request_id": ""}
+    assert (await queue.read("other", theirs.id)).state == "queued"
+
+
+async def test_the_gateway_may_restart_between_any_two_requests(
+    no_darkroom_environment: None, valkey: Redis, valkey_url: str
+) -> None:
+    async with running(valkey_url) as before:
+        job = await before.submit()
+    async with running(valkey_url) as after:
+        assert await after.read(job["id"]) == job

@@ -1,0 +1,118 @@
+"""The OpenAPI document says it all, and only what is true."""
+
+import json
+from typing import Any
+
+import pytest
+
+from app.api.schemas import ALIASES, ImageRequest
+from app.errors import ErrorBody, NotFoundError, error_response
+from app.main import create_app
+from app.settings import GatewaySettings
+from tests.app.gateway import ERROR_BODY_KEYS
+
+ERROR_SCHEMA = {"$ref": "#/components/schemas/ErrorBody"}
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return create_app(GatewaySettings(store_url="memory://")).openapi()
+
+
+@pytest.fixture(scope="module")
+def operations(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{method.upper()} {path}": operation
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    }
+
+
+def test_these_are_the_routes_and_their_answers(operations: dict[str, dict[str, Any]]) -> None:
+    # That the answers given are among them is checked with every answer of every test: gateway.check_answer.
+    statuses = {route: " ".join(sorted(operation["responses"])) for route, operation in operations.items()}
+    assert statuses == {
+        "POST /v1/images": "202 400 404 413 422 429 503 default",
+        "GET /v1/images": "200 422 503 default",
+        "GET /v1/images/{job_id}": "200 404 503 default",
+        "GET /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
+        "POST /v1/images/{job_id}/cancel": "200 404 503 default",
+        "GET /v1/models": "200 503 default",
+        "GET /livez": "200 default",
+        "GET /readyz": "200 503 default",
+        "GET /metrics": "200 default",
+    }
+
+
+def test_every_error_has_the_one_body(document: dict[str, Any], operations: dict[str, dict[str, Any]]) -> None:
+    for route, operation in operations.items():
+        for status, answer in operation["responses"].items():
+            if status == "default" or int(status) >= 400:
+                assert answer["content"] == {"application/json": {"schema": ERROR_SCHEMA}}, (route, status)
+    assert "ValidationError" not in json.dumps(document)
+    schema = document["components"]["schemas"]["ErrorBody"]
+    assert set(schema["properties"]) == set(schema["required"]) == ERROR_BODY_KEYS
+    example = {name: field["examples"][0] for name, field in schema["properties"].items() if "examples" in field}
+    error = NotFoundError("model_not_found", "there is no such model", param="model")
+    sent = json.loads(bytes(error_response(error, "request-1").body))
+    ErrorBody.model_validate(sent | example, strict=True)
+
+
+def test_a_wait_is_documented_wherever_it_is_asked_for(operations: dict[str, dict[str, Any]]) -> None:
+    for route, operation in operations.items():
+        for status, answer in operation["responses"].items():
+            waits = status in ("202", "429", "503")
+            assert ("Retry-After" in answer.get("headers", {})) is waits, (route, status)
+    assert "Location" in operations["POST /v1/images"]["responses"]["202"]["headers"]
+    assert "ETag" in operations["GET /v1/images/{job_id}/content"]["responses"]["200"]["headers"]
+
+
+def test_every_route_and_every_parameter_is_described(operations: dict[str, dict[str, Any]]) -> None:
+    for route, operation in operations.items():
+        assert operation["summary"], route
+        assert operation["tags"], route
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], (route, parameter["name"])
+
+
+def test_a_successful_answer_has_a_schema(operations: dict[str, dict[str, Any]]) -> None:
+    schemas = {
+        route: operation["responses"][status]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        for route, operation in operations.items()
+        for status in ("200", "202")
+        if "application/json" in operation["responses"].get(status, {}).get("content", {})
+    }
+    assert schemas == {
+        "POST /v1/images": "ImageJobView",
+        "GET /v1/images": "ImageJobList",
+        "GET /v1/images/{job_id}": "ImageJobView",
+        "POST /v1/images/{job_id}/cancel": "ImageJobView",
+        "GET /v1/models": "ModelList",
+        "GET /livez": "Alive",
+        "GET /readyz": "Ready",
+    }
+    pictures = operations["GET /v1/images/{job_id}/content"]["responses"]["200"]["content"]
+    assert set(pictures) == {"image/png", "image/jpeg", "image/webp"}
+
+
+def test_the_request_is_closed_and_described(document: dict[str, Any]) -> None:
+    schema = document["components"]["schemas"]["ImageRequest"]
+    assert schema["required"] == ["prompt"]
+    assert schema["additionalProperties"] is False
+    assert set(schema["properties"]) == set(ImageRequest.model_fields)
+    for name, field in schema["properties"].items():
+        assert field["description"], name
+
+
+def test_the_examples_are_good_requests(document: dict[str, Any]) -> None:
+    examples = document["components"]["schemas"]["ImageRequest"]["examples"]
+    assert examples
+    for example in examples:
+        assert ImageRequest.model_validate_json(json.dumps(example)).model_dump().items() >= example.items()
+
+
+@pytest.mark.parametrize(("alias", "name"), ALIASES.items())
+def test_an_alias_is_mentioned_where_it_leads(document: dict[str, Any], alias: str, name: str) -> None:
+    schema = document["components"]["schemas"]["ImageRequest"]
+    assert alias not in schema["properties"]
+    assert f"`{alias}`" in schema["properties"][name]["description"]
