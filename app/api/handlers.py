@@ -18,7 +18,7 @@ from app.errors import (
     UnavailableError,
     error_response,
 )
-from app.jobs.queue import QueueError, QueueFullError, StorageFullError
+from app.jobs.queue import QueueError, QueueFullError, StorageFullError, UnreadableJobError
 from app.jobs.store import StoreError
 from app.middleware import too_large
 
@@ -117,5 +117,9 @@ def _from_queue(error: QueueError) -> ApiError:
         return QueueBusyError("queue_full", f"{error}; try again later", headers=_RETRY_LATER)
     if isinstance(error, StorageFullError):
         return UnavailableError("storage_full", "The queue's memory is full; try again later.", headers=_RETRY_LATER)
+    if isinstance(error, UnreadableJobError):
+        log.error("job_unreadable", job_id=str(error))
+        message = "Another version of this server wrote the job, and this one cannot read it."
+        return UnavailableError("job_unreadable", message, headers=_RETRY_LATER)
     log.error("queue_unavailable", error=str(error))
     return UnavailableError("queue_unavailable", "The queue cannot be reached now; try again.", headers=_RETRY_LATER)
