@@ -1,0 +1,216 @@
+"""The worker's shell around a real engine, queue and store."""
+
+import asyncio
+import hashlib
+import io
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from prometheus_client import CollectorRegistry
+
+from app.catalog.catalog import Catalog
+from app.jobs.queue import JobQueue
+from app.jobs.schema import ErrorCode, ImageJob, JobRecord, JobState, Stage
+from app.jobs.store import ImageStore, StoreError, open_store
+from tests.conftest import make_job
+from tests.workers.requests import make_spec
+from workers.engine.engine import Engine
+from workers.engine.pipeline import StepPipeline
+from workers.engine.request import DenoiseRequest
+from workers.engine.scheduler import Scheduler
+from workers.metrics import WorkerMetrics
+from workers.pipelines.load import load_pipeline
+from workers.worker import HungStepError, Worker, WorkerOptions
+
+MODEL = "tiny-sd3"
+OPTIONS = WorkerOptions(
+    worker_id="w1",
+    version="test",
+    device="cpu",
+    max_images=8,
+    lease_s=1.0,
+    step_timeout_s=30.0,
+    drain_timeout_s=5.0,
+)
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> StepPipeline:
+    torch.set_num_threads(1)
+    return load_pipeline(Catalog.load()[MODEL], None, torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ImageStore:
+    return open_store(f"file://{tmp_path}/images")
+
+
+@dataclass
+class Running:
+    """A worker at work, and what it measures."""
+
+    registry: CollectorRegistry
+    stop: asyncio.Event
+    task: asyncio.Task[None]
+
+    def sample(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@asynccontextmanager
+async def running(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline, options: WorkerOptions = OPTIONS
+) -> AsyncIterator[Running]:
+    registry = CollectorRegistry()
+    engine = Engine({MODEL: pipeline}, Scheduler(max_rows=16), clock=asyncio.get_running_loop().time)
+    worker = Worker(queue, store, engine, Catalog.load().only([MODEL]), WorkerMetrics(registry), options)
+    stop = asyncio.Event()
+    task = asyncio.create_task(worker.run(stop))
+    try:
+        yield Running(registry, stop, task)
+    finally:
+        stop.set()
+        await asyncio.wait([task])
+
+
+async def wait_until(queue: JobQueue, job: ImageJob, seen: Callable[[JobRecord], bool]) -> JobRecord:
+    for _ in range(500):
+        record = await queue.read(job.tenant, job.id)
+        if seen(record):
+            return record
+        await asyncio.sleep(0.02)
+    raise TimeoutError(f"last seen: {record.state}, {record.progress}")
+
+
+def in_state(state: JobState) -> Callable[[JobRecord], bool]:
+    return lambda record: record.state is state
+
+
+def numbered(number: int, **changes: object) -> ImageJob:
+    return make_job(id=f"img_{number:032x}", width=64, height=64, max_sequence_length=32, **changes)
+
+
+async def test_a_job_becomes_the_picture_that_the_engine_draws(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    job = numbered(1, n=3, num_inference_steps=5)
+    async with running(queue, store, pipeline) as worker:
+        await queue.submit(job)
+        record = await wait_until(queue, job, in_state(JobState.COMPLETED))
+        assert worker.sample("darkroom_images_generated_total", model=MODEL) == 3
+        assert worker.sample("darkroom_image_steps_sum", model=MODEL) == 15
+        assert worker.sample("darkroom_stage_seconds_count", model=MODEL, stage=Stage.VAE_DECODE) == 3
+    assert record.result is not None
+    assert [image.seed for image in record.result.images] == [42, 43, 44]
+    assert record.result.denoise_steps == 15
+    assert record.result.largest_batch == 6
+    for image in record.result.images:
+        data = await store.get(image.path)
+        assert hashlib.sha256(data).hexdigest() == image.sha256
+        assert len(data) == image.size_bytes
+
+
+async def test_progress_is_seen_while_it_develops(queue: JobQueue, store: ImageStore, pipeline: StepPipeline) -> None:
+    job = numbered(1, num_inference_steps=100)
+    async with running(queue, store, pipeline):
+        await queue.submit(job)
+        record = await wait_until(queue, job, lambda r: r.progress is not None and 0 < r.progress.step < 100)
+        assert record.progress is not None
+        assert (record.progress.stage, record.progress.total_steps) == (Stage.DENOISE, 100)
+
+
+async def test_a_canceled_job_stops_and_its_mate_finishes(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    gone, mate = numbered(1, num_inference_steps=10_000), numbered(2, num_inference_steps=60)
+    async with running(queue, store, pipeline) as worker:
+        await queue.submit(gone)
+        await queue.submit(mate)
+        await wait_until(queue, gone, lambda record: record.progress is not None and record.progress.step > 0)
+        await queue.cancel(gone.tenant, gone.id)
+        await wait_until(queue, gone, in_state(JobState.CANCELED))
+        await wait_until(queue, mate, in_state(JobState.COMPLETED))
+        for _ in range(100):
+            if worker.sample("darkroom_worker_jobs_in_progress") == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert worker.sample("darkroom_worker_jobs_in_progress") == 0, "it must not draw on"
+
+
+async def test_on_its_way_out_it_hands_back_what_is_unfinished(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    job = numbered(1, num_inference_steps=10_000)
+    async with running(queue, store, pipeline):
+        await queue.submit(job)
+        await wait_until(queue, job, in_state(JobState.IN_PROGRESS))
+    record = await queue.read(job.tenant, job.id)
+    assert (record.state, record.attempts, record.crashes) == (JobState.QUEUED, 0, 0)
+    assert (await queue.stats()).workers == ()
+
+
+async def test_a_lease_outlives_its_first_length(queue: JobQueue, store: ImageStore, pipeline: StepPipeline) -> None:
+    job = numbered(1, num_inference_steps=10_000)
+    async with running(queue, store, pipeline):
+        await queue.submit(job)
+        await wait_until(queue, job, in_state(JobState.IN_PROGRESS))
+        await asyncio.sleep(2.5 * OPTIONS.lease_s)
+        record = await queue.read(job.tenant, job.id)
+        assert (record.state, record.attempts, record.crashes) == (JobState.IN_PROGRESS, 1, 0)
+
+
+class FullStore(ImageStore):
+    """A disk with no room left, for as many pictures as it is told."""
+
+    failures = 1
+
+    async def put(self, path: str, data: bytes) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise StoreError("no space left on device")
+        await super().put(path, data)
+
+
+async def test_a_picture_that_cannot_be_stored_is_drawn_again(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    job = numbered(1)
+    async with running(queue, FullStore(store._store), pipeline) as worker:
+        await queue.submit(job)
+        record = await wait_until(queue, job, in_state(JobState.COMPLETED))
+        code = ErrorCode.STORAGE_FAILED
+        assert worker.sample("darkroom_jobs_finished_total", model=MODEL, status="failed", code=code) == 1
+    assert record.attempts == 2
+
+
+async def test_a_hung_step_ends_the_worker(queue: JobQueue, store: ImageStore, pipeline: StepPipeline) -> None:
+    """With no patience at all, the first look during a step finds it hung."""
+    job = numbered(1, num_inference_steps=10_000)
+    async with running(queue, store, pipeline, replace(OPTIONS, step_timeout_s=0.0)) as worker:
+        await queue.submit(job)
+        await asyncio.wait([worker.task], timeout=10)
+        with pytest.raises(HungStepError, match=r"no step finished in 0\.0 s"):
+            worker.task.result()
+    assert (await queue.read(job.tenant, job.id)).state is JobState.QUEUED
+
+
+async def test_it_draws_what_the_spec_says(queue: JobQueue, store: ImageStore, pipeline: StepPipeline) -> None:
+    """The same picture comes from the worker and from an engine of one's own."""
+    job = numbered(1, seed=7, num_inference_steps=3, prompt="a small red ring")
+    engine = Engine({MODEL: pipeline}, Scheduler(max_rows=2), clock=lambda: 0.0)
+    engine.admit([DenoiseRequest("own", make_spec(), arrival=0)])
+    own = next(drawn for _ in range(3) for drawn in engine.step().drawn).pixels
+    async with running(queue, store, pipeline):
+        await queue.submit(job)
+        record = await wait_until(queue, job, in_state(JobState.COMPLETED))
+    assert record.result is not None
+    assert png_bytes(await store.get(record.result.images[0].path)) == own.numpy().tobytes()
+
+
+def png_bytes(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).tobytes()
