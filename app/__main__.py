@@ -12,6 +12,9 @@ from app.jobs.store import StoreError
 from app.main import create_app
 from app.settings import GatewaySettings
 
+# Without a limit, one client that stops in the middle of its body keeps the process from ending.
+_SHUTDOWN_S = 3
+
 
 def main() -> int:
     try:
@@ -22,7 +25,14 @@ def main() -> int:
         return _refuse(*(_named(problem) for problem in error.errors(include_url=False)))
     except (CatalogError, StoreError) as error:
         return _refuse(str(error))
-    uvicorn.run(app, host=settings.host, port=settings.port, log_level=settings.log_level, access_log=False)
+    uvicorn.run(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=False,
+        timeout_graceful_shutdown=_SHUTDOWN_S,
+    )
     return 0
 
 

@@ -28,6 +28,10 @@ from workers.worker import HungStepError, Worker, WorkerOptions
 log = structlog.get_logger()
 
 
+class SettingsError(Exception):
+    """A setting that only this machine can find wrong."""
+
+
 def main() -> int:
     # Both libraries would put prompts and progress bars into the log.
     transformers.utils.logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -38,7 +42,12 @@ def main() -> int:
 
     try:
         return asyncio.run(_serve(WorkerSettings()))
-    except (CatalogError, ModelLoadError, StoreError, ValidationError) as error:
+    except ValidationError as error:
+        # Without the values: an address can hold a password.
+        problems = (f"DARKROOM_{str((*problem['loc'], '')[0]).upper()}: {problem['msg']}" for problem in error.errors())
+        sys.stderr.write(f"worker: {'; '.join(problems)}\n")
+        return 2
+    except (CatalogError, ModelLoadError, StoreError, SettingsError) as error:
         sys.stderr.write(f"worker: {error}\n")
         return 2
     except HungStepError as error:
@@ -54,6 +63,10 @@ async def _serve(settings: WorkerSettings) -> int:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
+    try:
+        redis = connect(settings.redis_url)
+    except ValueError as error:
+        raise SettingsError("DARKROOM_REDIS_URL is not a redis://, rediss:// or unix:// address") from error
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     metrics.build_info.labels(version("darkroom-server"), torch.__version__, diffusers.__version__).set(1)
@@ -61,9 +74,12 @@ async def _serve(settings: WorkerSettings) -> int:
     store = open_store(settings.store_url)
     pipelines = await asyncio.to_thread(_load, settings, cards, device, metrics)
     if settings.metrics_port:
-        start_http_server(settings.metrics_port, settings.metrics_host, registry)
+        try:
+            start_http_server(settings.metrics_port, settings.metrics_host, registry)
+        except OSError as error:
+            raise SettingsError(f"cannot serve metrics on port {settings.metrics_port}: {error.strerror}") from error
     worker = Worker(
-        JobQueue(connect(settings.redis_url), lease_s=settings.lease_s),
+        JobQueue(redis, lease_s=settings.lease_s),
         store,
         Engine(pipelines, Scheduler(settings.max_rows), time.perf_counter),
         cards,
@@ -100,17 +116,20 @@ def _load(
 
 
 def _device(name: str) -> torch.device:
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingsError(f"DARKROOM_DEVICE is {name!r}, which this machine cannot use") from error
+    return device
 
 
 def _dtype(name: str, device: torch.device) -> torch.dtype:
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in dtypes:
-        raise ValueError(f"DARKROOM_DTYPE is {name!r}; it is one of auto, {', '.join(dtypes)}")
     return dtypes[name]
 
 

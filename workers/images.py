@@ -13,6 +13,7 @@ from app.jobs.schema import OutputFormat
 # zlib level 1: at level 6 a 1024x1024 photograph takes about five times as long on one core, for a few percent of size.
 _PNG_COMPRESS_LEVEL = 1
 _EXIF_IMAGE_DESCRIPTION = 0x010E
+_EXIF_MAX_CHARS = 60_000
 _DEFAULT_QUALITY = {OutputFormat.JPEG: 90, OutputFormat.WEBP: 90}
 
 
@@ -26,6 +27,9 @@ def encode_image(
     """
     image = Image.fromarray(pixels.numpy())
     text = json.dumps(parameters)
+    if output_format is not OutputFormat.PNG and len(text) > _EXIF_MAX_CHARS:
+        # A JPEG segment ends at 64 KB: long prompts stay out, what they were drawn with stays in.
+        text = json.dumps({k: v for k, v in parameters.items() if k not in ("prompt", "negative_prompt")})
     buffer = io.BytesIO()
     if output_format is OutputFormat.PNG:
         info = PngInfo()

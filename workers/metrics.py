@@ -19,7 +19,10 @@ class WorkerMetrics:
             "darkroom_images_generated", "Images finished and stored", ["model"], registry=registry
         )
         self.jobs_finished = Counter(
-            "darkroom_jobs_finished", "Jobs that ended on this worker", ["model", "status", "code"], registry=registry
+            "darkroom_jobs_finished",
+            "Attempts at a job that ended on this worker",
+            ["model", "status", "code"],
+            registry=registry,
         )
         self.job_inference_seconds = Histogram(
             "darkroom_job_inference_seconds",

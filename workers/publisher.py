@@ -108,7 +108,8 @@ class Publisher:
         verdict = await self._insist(job, lambda: self._queue.complete(job.claim, result))
         status = {Verdict.OK: "completed", Verdict.CANCEL: "canceled", Verdict.LOST: "fenced"}[verdict]
         self._metrics.jobs_finished.labels(job.job.model, status, "").inc()
-        self._metrics.job_inference_seconds.labels(job.job.model).observe(time.monotonic() - job.claimed_at_s)
+        if verdict is Verdict.OK:
+            self._metrics.job_inference_seconds.labels(job.job.model).observe(time.monotonic() - job.claimed_at_s)
         log.info("job_finished", job_id=job.job.id, status=status, largest_batch=result.largest_batch)
 
     async def fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> None:

@@ -2,7 +2,7 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,18 +21,18 @@ class WorkerSettings(BaseSettings):
     )
     worker_id: str = Field(default_factory=socket.gethostname)
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps ...")
-    dtype: str = Field(
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto", description="auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float16."
     )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
     max_rows: int = Field(default=16, ge=2, description="Most rows in one forward; a guided request is two.")
-    max_images: int = Field(default=24, ge=1, description="Most images in flight; more are claimed as they leave.")
+    max_images: int = Field(default=24, ge=1, description="No job is claimed while this many images are in flight.")
     lease_s: float = Field(default=15.0, gt=0)
     step_timeout_s: float = Field(default=300.0, gt=0, description="A step longer than this is a hung device.")
-    drain_timeout_s: float = Field(default=10.0, ge=0, description="Seconds to hand in finished images on the way out.")
+    drain_timeout_s: float = Field(default=8.0, ge=0, description="Seconds to hand in finished images on the way out.")
     metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus port; 0: none.")
     metrics_host: str = "127.0.0.1"
-    log_level: str = "info"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("models", mode="before")
     @classmethod

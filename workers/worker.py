@@ -32,7 +32,6 @@ _TICK_EVERY_S = 1.0
 _HEARTBEAT_EVERY_S = 2.0
 _FORGET_AFTER_S = 3 * _HEARTBEAT_EVERY_S
 _CLAIM_FALLBACK_S = 1.0
-_CLAIMS_AT_ONCE = 8
 
 
 class HungStepError(Exception):
@@ -75,6 +74,7 @@ class Worker:
         self._finishing: set[asyncio.Task[None]] = set()
         self._arrivals = itertools.count()
         self._wake = asyncio.Event()
+        self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then hand back what is unfinished. Raises HungStepError."""
@@ -93,36 +93,42 @@ class Worker:
             )
         ]
         stopping = asyncio.create_task(stop.wait())
+        hung = False
         try:
             finished, _ = await asyncio.wait([stopping, *loops], return_when=asyncio.FIRST_COMPLETED)
             for task in finished - {stopping}:
                 task.result()
+        except HungStepError:
+            hung = True
+            raise
         finally:
-            for task in (stopping, *loops):
+            # The loops look at this themselves: a call to the queue can swallow a cancellation. The first one, the
+            # claims, is not canceled at all, since the reply it waits for may bring jobs that must be handed back.
+            self._stopping = True
+            self._wake.set()
+            for task in (stopping, *loops[1:]):
                 task.cancel()
             await asyncio.gather(stopping, *loops, return_exceptions=True)
-            await self._drain()
+            await self._drain(hand_back=not hung)
 
     # Taking work
 
     async def _claim_jobs(self) -> None:
         token = secrets.token_hex(16)
-        while True:
+        while not self._stopping:
             self._wake.clear()
-            room = self._options.max_images - sum(job.images_left for job in self._jobs.values())
-            most = min(room, _CLAIMS_AT_ONCE)
             claims: list[Claim] = []
-            if most > 0:
+            if sum(job.images_left for job in self._jobs.values()) < self._options.max_images:
                 asked_at_s = time.monotonic()
                 try:
-                    claims = await self._queue.claim(self._options.worker_id, token, list(self._cards), most)
+                    claims = await self._queue.claim(self._options.worker_id, token, list(self._cards), 1)
                     token = secrets.token_hex(16)
                 except QueueUnavailableError as error:
                     # The reply may be what was lost: ask again by the same token.
                     log.warning("claim_failed", error=str(error))
                 for claim in claims:
                     self._start(claim, asked_at_s)
-            if most <= 0 or len(claims) < most:
+            if not claims and not self._stopping:
                 await _wait(self._wake, _CLAIM_FALLBACK_S)
 
     def _start(self, claim: Claim, asked_at_s: float) -> None:
@@ -133,7 +139,7 @@ class Worker:
         log.info("job_started", job_id=claim.job.id, model=claim.job.model, images=claim.job.n)
 
     async def _listen(self) -> None:
-        while True:
+        while not self._stopping:
             try:
                 async with self._queue.wakes() as lanes:
                     self._wake.set()
@@ -162,7 +168,9 @@ class Worker:
             self._heed(job, verdict)
 
     async def _renew_leases(self) -> None:
-        if self._engine.busy_s() > self._options.step_timeout_s or not self._engine.alive:
+        if not self._engine.alive:
+            raise HungStepError("the engine's thread ended")
+        if self._engine.busy_s() > self._options.step_timeout_s:
             raise HungStepError(f"no step finished in {self._options.step_timeout_s} s")
         jobs = list(self._jobs.values())
         asked_at_s = time.monotonic()
@@ -184,7 +192,8 @@ class Worker:
         await self._queue.heartbeat(info, forget_after_s=forget_after_s)
 
     def _heed(self, job: RunningJob, verdict: Verdict) -> None:
-        if verdict is not Verdict.OK:
+        # A job whose last word is on its way is over already, perhaps: `complete` hears what became of it.
+        if verdict is not Verdict.OK and not job.complete:
             self._drop(job, "canceled" if verdict is Verdict.CANCEL else "lease_lost")
 
     def _drop(self, job: RunningJob, why: str) -> None:
@@ -257,19 +266,24 @@ class Worker:
     # Small print
 
     async def _every(self, seconds: float, action: Callable[[], Awaitable[None]]) -> None:
-        while True:
+        while not self._stopping:
             try:
                 await action()
             except QueueError as error:
                 log.warning("queue_unavailable", error=str(error))
             await asyncio.sleep(seconds)
 
-    async def _drain(self) -> None:
+    async def _drain(self, *, hand_back: bool) -> None:
+        """Hand in what is drawn, within the drain timeout; then hand back the rest.
+
+        After a hang nothing is handed back: the leases run out, and the job that hangs devices is counted a crash.
+        """
+        give_up_at_s = time.monotonic() + self._options.drain_timeout_s
         await asyncio.to_thread(self._engine.stop, self._options.drain_timeout_s)
         await asyncio.sleep(0)  # let the engine's last report arrive
         if self._finishing:
-            await asyncio.wait(self._finishing, timeout=self._options.drain_timeout_s)
-        claims = [job.claim for job in self._jobs.values()]
+            await asyncio.wait(self._finishing, timeout=max(0.0, give_up_at_s - time.monotonic()))
+        claims = [job.claim for job in self._jobs.values()] if hand_back else []
         try:
             await self._queue.release(claims)
             await self._heartbeat(forget_after_s=0)

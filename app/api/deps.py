@@ -29,7 +29,7 @@ def _services(request: Request) -> Services:
 
 
 def _tenant() -> str:
-    # Keys come with their own issue; until then everyone who reaches loopback is the one tenant.
+    # There are no API keys yet: everyone who reaches the server is one tenant.
     return "default"
 
 

@@ -196,7 +196,11 @@ async def test_a_hung_step_ends_the_worker(queue: JobQueue, store: ImageStore, p
         await asyncio.wait([worker.task], timeout=10)
         with pytest.raises(HungStepError, match=r"no step finished in 0\.0 s"):
             worker.task.result()
-    assert (await queue.read(job.tenant, job.id)).state is JobState.QUEUED
+    # Not handed back: the lease must run out, so that a job which hangs devices is counted a crash each time.
+    assert (await queue.read(job.tenant, job.id)).state is JobState.IN_PROGRESS
+    await asyncio.sleep(OPTIONS.lease_s)
+    await queue.tick()
+    assert (await queue.read(job.tenant, job.id)).crashes == 1
 
 
 async def test_it_draws_what_the_spec_says(queue: JobQueue, store: ImageStore, pipeline: StepPipeline) -> None:

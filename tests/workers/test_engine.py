@@ -114,7 +114,7 @@ class Troubled:
         return self.real.guide(spec)
 
     def encode(self, prompt: str, max_sequence_length: int) -> Conditioning:
-        if self.trouble == "encode":
+        if self.trouble == "encode" and prompt == "cursed":
             raise RuntimeError("no text today")
         return self.real.encode(prompt, max_sequence_length)
 
@@ -130,6 +130,9 @@ class Troubled:
         return noise_pred
 
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
+        if self.trouble == "decode":
+            self.trouble = ""
+            raise torch.OutOfMemoryError("out of memory")
         return self.real.decode(latents, height, width)
 
 
@@ -141,7 +144,8 @@ def test_trouble_is_reported_and_the_engine_goes_on(
     pipelines: Mapping[str, StepPipeline], trouble: str, reason: FailureReason
 ) -> None:
     engine = make_engine({**pipelines, "tiny-sd3": Troubled(pipelines["tiny-sd3"], trouble)})
-    admitted = engine.admit([make_request("bad", 0), make_request("good", 1, model="tiny-flux-schnell")])
+    good = make_request("good", 1, model="tiny-flux-schnell")
+    admitted = engine.admit([make_request("bad", 0, prompt="cursed"), good])
     reports = [admitted, *drain(engine)]
 
     assert [(f.request.id, f.reason) for report in reports for f in report.failed] == [("bad", reason)]
@@ -155,3 +159,18 @@ def test_latents_that_are_not_numbers_fail_their_own_request_only(pipelines: Map
     last = drain(engine)[-1]
     assert [(f.request.id, f.reason) for f in last.failed] == [("bad", FailureReason.INVALID_OUTPUT)]
     assert [d.request.id for d in last.drawn] == ["good"]
+
+
+def test_a_prompt_that_cannot_be_encoded_fails_alone(pipelines: Mapping[str, StepPipeline]) -> None:
+    engine = make_engine({"tiny-sd3": Troubled(pipelines["tiny-sd3"], "encode")})
+    admitted = engine.admit([make_request("bad", 0, prompt="cursed"), make_request("good", 1)])
+    assert [failed.request.id for failed in admitted.failed] == ["bad"]
+    assert [drawn.request.id for report in drain(engine) for drawn in report.drawn] == ["good"]
+
+
+def test_a_decode_that_fails_takes_only_the_finished_with_it(pipelines: Mapping[str, StepPipeline]) -> None:
+    engine = make_engine({"tiny-sd3": Troubled(pipelines["tiny-sd3"], "decode")})
+    engine.admit([make_request("bad", 0, num_inference_steps=1), make_request("good", 1)])
+    reports = drain(engine)
+    assert [(f.request.id, f.reason) for r in reports for f in r.failed] == [("bad", FailureReason.OUT_OF_MEMORY)]
+    assert [drawn.request.id for report in reports for drawn in report.drawn] == ["good"]

@@ -39,3 +39,9 @@ def test_lossy_formats_hold_their_parameters_and_obey_quality(output_format: Out
 def test_quality_zero_is_a_quality() -> None:
     zero, default = (encode_image(gradient(), OutputFormat.JPEG, quality, {}) for quality in (0, None))
     assert len(zero) < len(default)
+
+
+def test_a_prompt_too_long_for_a_jpegs_exif_stays_out_and_the_rest_stays_in() -> None:
+    data = encode_image(gradient(), OutputFormat.JPEG, None, PARAMETERS | {"prompt": "○" * 20_000})
+    kept = json.loads(Image.open(io.BytesIO(data)).getexif()[0x010E])
+    assert kept == {"seed": 2**63 - 1}

@@ -81,6 +81,12 @@ def test_a_missing_shard_is_named(card: ModelCard, folder: Path) -> None:
         load(card, folder)
 
 
+def test_a_shard_index_that_is_not_one(card: ModelCard, folder: Path) -> None:
+    (folder / "transformer" / "diffusion_pytorch_model.safetensors.index.json").write_text("[]")
+    with pytest.raises(ModelLoadError, match=r"cannot read .*index\.json"):
+        load(card, folder)
+
+
 def test_pickled_weights_are_refused_unread(card: ModelCard, folder: Path) -> None:
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
     weights.unlink()

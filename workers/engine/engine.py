@@ -3,6 +3,7 @@
 One thread owns it. It knows no queue, no HTTP and no clock that it was not given.
 """
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -71,12 +72,17 @@ class Engine:
         for request in requests:
             groups[request.spec.model, request.spec.max_sequence_length].append(request)
         for (model, max_sequence_length), group in groups.items():
-            try:
-                self._prepare(self._pipelines[model], max_sequence_length, group)
-            except Exception as error:
-                report.failed += _failures(group, error)
-            else:
-                self._requests |= {request.id: request for request in group}
+            # Images of one job share their prompt, and most guided requests the empty negative prompt.
+            encode = functools.cache(
+                functools.partial(self._pipelines[model].encode, max_sequence_length=max_sequence_length)
+            )
+            for request in group:
+                try:
+                    self._prepare(self._pipelines[model], encode, request)
+                except Exception as error:
+                    report.failed += _failures([request], error)
+                else:
+                    self._requests[request.id] = request
         return report
 
     def abort(self, request_id: str) -> None:
@@ -92,9 +98,14 @@ class Engine:
         pipeline = self._pipelines[report.model]
         try:
             self._denoise(pipeline, requests, report)
-            report.drawn, report.failed = self._decode(pipeline, [request for request in requests if request.done])
         except Exception as error:
             report.failed = _failures(requests, error)
+        else:
+            done = [request for request in requests if request.done]
+            try:
+                report.drawn, report.failed = self._decode(pipeline, done)
+            except Exception as error:  # the others are still developing
+                report.failed = _failures(done, error)
         for drawn in report.drawn:
             self.abort(drawn.request.id)
         for failed in report.failed:
@@ -102,27 +113,18 @@ class Engine:
         return report
 
     @torch.inference_mode()
-    def _prepare(self, pipeline: StepPipeline, max_sequence_length: int, group: Sequence[DenoiseRequest]) -> None:
-        # Images of one job share their prompt, and most guided requests the empty negative prompt: encode each once.
-        encoded: dict[str, Conditioning] = {}
-
-        def encode(prompt: str) -> Conditioning:
-            if prompt not in encoded:
-                encoded[prompt] = pipeline.encode(prompt, max_sequence_length)
-            return encoded[prompt]
-
-        for request in group:
-            spec = request.spec
-            started_s = self._clock()
-            request.guidance = pipeline.guide(spec)
-            request.conditioning = encode(spec.prompt)
-            if request.guidance.negative_prompt is not None:
-                request.negative = encode(request.guidance.negative_prompt)
-            request.latents, request.schedule = pipeline.init_latents(spec)
-            text_length = request.conditioning.prompt_embeds.shape[1]
-            request.key = BatchKey(spec.model, spec.height, spec.width, text_length)
-            request.admitted_at_s = self._clock()
-            request.text_encode_s = request.admitted_at_s - started_s
+    def _prepare(self, pipeline: StepPipeline, encode: Callable[[str], Conditioning], request: DenoiseRequest) -> None:
+        spec = request.spec
+        started_s = self._clock()
+        request.guidance = pipeline.guide(spec)
+        request.conditioning = encode(spec.prompt)
+        if request.guidance.negative_prompt is not None:
+            request.negative = encode(request.guidance.negative_prompt)
+        request.latents, request.schedule = pipeline.init_latents(spec)
+        text_length = request.conditioning.prompt_embeds.shape[1]
+        request.key = BatchKey(spec.model, spec.height, spec.width, text_length)
+        request.admitted_at_s = self._clock()
+        request.text_encode_s = request.admitted_at_s - started_s
 
     @torch.inference_mode()
     def _denoise(self, pipeline: StepPipeline, requests: Sequence[DenoiseRequest], report: Report) -> None:

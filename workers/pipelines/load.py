@@ -110,7 +110,10 @@ def find_folder(card: ModelCard) -> Path:
     try:
         return Path(
             snapshot_download(
-                source.repo, revision=source.revision, allow_patterns=patterns, ignore_patterns=["*.bin", "*.msgpack"]
+                source.repo,
+                revision=source.revision,
+                allow_patterns=patterns,
+                ignore_patterns=["*.bin", "*.msgpack", "*.fp16*"],
             )
         )
     except GatedRepoError as error:
@@ -162,7 +165,10 @@ def _missing_weights(component: Path) -> Sequence[str]:
     missing = [] if "config.json" in names else ["config.json"]
     index = next((name for name in names if name.endswith(".safetensors.index.json")), None)
     if index is not None:
-        shards = set(json.loads((component / index).read_text(encoding="utf-8"))["weight_map"].values())
+        try:
+            shards = set(json.loads((component / index).read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelLoadError(f"cannot read {component / index}: {error}") from error
         missing += sorted(shards - names)
     elif not any(name.endswith(".safetensors") for name in names):
         pickles = sorted(name for name in names if name.endswith(_PICKLES))
