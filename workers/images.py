@@ -27,7 +27,7 @@ def encode_image(
     """
     image = Image.fromarray(pixels.numpy())
     text = json.dumps(parameters)
-    if output_format is not OutputFormat.PNG and len(text) > _EXIF_MAX_CHARS:
+    if output_format is OutputFormat.JPEG and len(text) > _EXIF_MAX_CHARS:
         # A JPEG segment ends at 64 KB: long prompts stay out, what they were drawn with stays in.
         text = json.dumps({k: v for k, v in parameters.items() if k not in ("prompt", "negative_prompt")})
     buffer = io.BytesIO()

@@ -1,8 +1,10 @@
 """/v1/images: submit, read, list, fetch, cancel."""
 
+import hashlib
 from http import HTTPStatus
 from typing import Annotated
 
+import structlog
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
@@ -14,6 +16,8 @@ from app.errors import ConflictError, GoneError, InvalidRequestError, NotFoundEr
 from app.jobs.queue import JobNotFoundError
 from app.jobs.schema import JobRecord
 from app.jobs.store import ImageNotStoredError
+
+log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
@@ -145,6 +149,10 @@ async def content(
         data = await services.store.get(image.path)
     except ImageNotStoredError:
         raise GoneError("image_gone", "the image is no longer stored") from None
+    if hashlib.sha256(data).hexdigest() != image.sha256:
+        # The ETag promises these very bytes to every cache, for a year.
+        log.error("image_damaged", job_id=job_id, path=image.path)
+        raise GoneError("image_gone", "the stored image is damaged")
     return Response(data, media_type=image.content_type, headers=headers)
 
 

@@ -109,7 +109,7 @@ class Stack:
             else:
                 wait_for_answer(redis, check)
             worker_ids = self._start_modules(data_dir, redis_url)
-            while not _ready(http, redis, worker_ids):
+            while not serves(http, redis, worker_ids):
                 check()
                 time.sleep(_LOOK_EVERY_S)
 
@@ -151,7 +151,8 @@ class Stack:
         return list(worker_ids.values())
 
 
-def _ready(http: httpx.Client, redis: Redis, worker_ids: list[str]) -> bool:
+def serves(http: httpx.Client, redis: Redis, worker_ids: list[str]) -> bool:
+    """Whether the gateway is ready and each of these workers, not merely as many of any, has said that it lives."""
     try:
         answer = http.get("/readyz")
         beating = redis.exists(*(f"{PREFIX}worker:{worker_id}" for worker_id in worker_ids))

@@ -1,6 +1,7 @@
 """A gateway under test, and what must hold of its every answer."""
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator
@@ -19,7 +20,6 @@ from app.jobs.store import result_path
 from app.main import create_app
 from app.settings import GatewaySettings
 
-SHA256 = "5f" * 32
 ERROR_BODY_KEYS = {"type", "title", "status", "detail", "code", "param", "request_id", "error"}
 
 # What FastAPI, pydantic, redis-py, uvicorn and Python itself would say.
@@ -69,7 +69,7 @@ class Gateway:
 
     async def complete(self, claim: Claim, *pictures: bytes) -> JobResult:
         """Store these bytes and hand in a result for all of the job's images; without bytes, nothing is stored."""
-        result = drawn(claim.job, claim.token)
+        result = drawn(claim.job, claim.token, *pictures)
         for image, picture in zip(result.images, pictures, strict=False):
             await self.services.store.put(image.path, picture)
         await self.worker.complete(claim, result)
@@ -94,8 +94,13 @@ async def running(redis_url: str, store_url: str = "memory://", **settings: Any)
     await worker_redis.aclose()
 
 
-def drawn(job: ImageJob, token: str) -> JobResult:
-    """What a worker says of a job that it has drawn."""
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def drawn(job: ImageJob, token: str, *pictures: bytes) -> JobResult:
+    """What a worker says of a job that it has drawn; where no pictures are given, of empty ones."""
+    kept = [*pictures, *[b""] * job.n]
     return JobResult(
         images=tuple(
             ImageFile(
@@ -106,8 +111,8 @@ def drawn(job: ImageJob, token: str) -> JobResult:
                 height=job.height,
                 seed=seed,
                 steps=job.num_inference_steps,
-                size_bytes=3,
-                sha256=SHA256,
+                size_bytes=len(kept[index]),
+                sha256=sha256(kept[index]),
             )
             for index, seed in enumerate(job.seeds)
         ),

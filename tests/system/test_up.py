@@ -184,6 +184,30 @@ def test_generate_passes_on_what_the_server_says(up: Up) -> None:
     assert "answered 422: width 100 is not a multiple of 16; try 96 or 112" in done.stderr
 
 
+def test_ctrl_c_on_generate_cancels_the_job(up: Up, tmp_path: Path) -> None:
+    def newest() -> dict[str, str]:
+        jobs: list[dict[str, str]] = httpx.get(f"{up.url}/v1/images?limit=1").json()["data"]
+        return jobs[0] if jobs else {"id": "", "status": ""}
+
+    before = newest()["id"]
+    output = tmp_path / "ring.png"
+    generating = subprocess.Popen(
+        [*DARKROOM, "generate", "a ring", "--steps", "100", "--size", "512x512", "-o", str(output), "--url", up.url],
+        cwd=ROOT,
+        # Tests that run in the background may have been told to ignore it, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        assert wait_until(lambda: newest()["id"] != before and newest()["status"] == "in_progress", 15)
+        generating.send_signal(signal.SIGINT)
+        assert generating.wait(10) == 130
+    finally:
+        generating.kill()
+        generating.wait()
+    assert wait_until(lambda: newest()["status"] == "canceled", 10)
+    assert not output.exists()
+
+
 def test_the_demo_fails_when_a_request_does(up: Up, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = DemoRequest(MODEL, "a small red ring", 2, 0.0, 1)
     too_many_steps = replace(good, num_inference_steps=1000)
