@@ -40,9 +40,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         ticking = asyncio.create_task(_tick(services.queue))
-        yield
-        ticking.cancel()
-        await redis.aclose()
+        try:
+            yield
+        finally:
+            ticking.cancel()
+            await redis.aclose()
 
     app = FastAPI(
         title="Darkroom",
@@ -68,4 +70,7 @@ async def _tick(queue: JobQueue) -> None:
             await queue.tick()
         except QueueError as error:
             log.warning("queue_unavailable", error=str(error))
+        except Exception:
+            # Whatever it was, ticking goes on: if it died, nobody would see, and jobs of dead workers would stay lost.
+            log.exception("tick_failed")
         await asyncio.sleep(_TICK_EVERY_S)

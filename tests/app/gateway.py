@@ -85,13 +85,11 @@ class Gateway:
 async def running(redis_url: str, store_url: str = "memory://", **settings: Any) -> AsyncIterator[Gateway]:
     """Run a gateway in this process. An exception that its handlers miss fails the test with its traceback."""
     app = create_app(GatewaySettings(redis_url=redis_url, store_url=store_url, **settings))
-    worker_redis = connect(redis_url)
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://gateway", event_hooks={"response": [check_answer]}
     )
-    async with app.router.lifespan_context(app), client:
+    async with app.router.lifespan_context(app), client, connect(redis_url) as worker_redis:
         yield Gateway(app=app, client=client, worker=JobQueue(worker_redis))
-    await worker_redis.aclose()
 
 
 def sha256(data: bytes) -> str:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -85,20 +86,27 @@ def test_a_port_in_use_is_named() -> None:
     assert "Traceback" not in ended.stderr
 
 
-@pytest.fixture(scope="module")
-def address(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
-    """The host and port of a real gateway process, which must not have told of any exception at its end."""
-    folder = tmp_path_factory.mktemp("gateway")
+@contextmanager
+def started(command: list[str], folder: Path, redis_url: str) -> Iterator[tuple[str, int]]:
+    """Run a gateway's process; give its host and port. At the end it is told to end, and must."""
     log = folder / "log"
-    settings = environment(port="0", store_url=f"file://{folder}/images", redis_url=valkey_url)
-    with log.open("wb") as stderr, subprocess.Popen(COMMAND, env=settings, stderr=stderr) as process:
+    settings = environment(port="0", store_url=f"file://{folder}/images", redis_url=redis_url)
+    with log.open("wb") as stderr, subprocess.Popen(command, env=settings, stderr=stderr) as process:
         try:
             yield "127.0.0.1", _port(log)
-        finally:
             process.send_signal(signal.SIGTERM)
-            code = process.wait(20)
-    assert code in (0, -signal.SIGTERM)
-    assert "Traceback" not in log.read_text()
+            assert process.wait(10) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def address(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The host and port of a process that all tests share; it must not have told of any exception at its end."""
+    folder = tmp_path_factory.mktemp("gateway")
+    with started(COMMAND, folder, valkey_url) as address:
+        yield address
+    assert "Traceback" not in (folder / "log").read_text()
 
 
 def _port(log: Path) -> int:
@@ -119,11 +127,13 @@ async def client(address: tuple[str, int], valkey: Redis) -> AsyncIterator[httpx
 async def speak(address: tuple[str, int], request: bytes) -> httpx.Response:
     """Send bytes as they are, and read the answer until the server hangs up."""
     reader, writer = await asyncio.open_connection(*address)
-    writer.write(request)
-    await writer.drain()
-    async with asyncio.timeout(10):
-        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-    writer.close()
+    try:
+        writer.write(request)
+        await writer.drain()
+        async with asyncio.timeout(10):
+            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    finally:
+        writer.close()
     status, *lines = head.split(b"\r\n")
     headers = [(name, value.strip()) for name, _, value in (line.partition(b":") for line in lines)]
     method = request.split(b" ")[0].decode("latin-1")
@@ -237,6 +247,16 @@ async def test_a_client_that_hangs_up_in_its_body_changes_nothing(
     await writer.wait_closed()
     assert (await client.get("/livez")).status_code == 200
     assert await valkey.dbsize() == 0
+
+
+def test_a_client_that_stalls_does_not_keep_the_process_from_ending(valkey_url: str, tmp_path: Path) -> None:
+    impatient = "import app.__main__ as gateway; gateway._SHUTDOWN_S = 0.1; gateway.main()"
+    head = b"POST /v1/images HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 15\r\n"
+    with started([sys.executable, "-c", impatient], tmp_path, valkey_url) as address:
+        client = socket.create_connection(address, timeout=10)
+        client.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        assert client.recv(1024).startswith(b"HTTP/1.1 100 ")  # the gateway waits for the body now
+    client.close()
 
 
 async def test_a_job_through_the_real_server(client: httpx.AsyncClient, address: tuple[str, int]) -> None:

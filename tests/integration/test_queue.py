@@ -99,7 +99,7 @@ async def test_a_claim_takes_the_oldest_over_all_its_lanes(queue: JobQueue) -> N
 
 async def test_the_order_survives_ten_jobs(queue: JobQueue) -> None:
     """Sequence numbers are compared as numbers: "10" comes after "9"."""
-    jobs = await submit(queue, *range(6), model=LANE) + await submit(queue, *range(6, 12), model=OTHER_LANE)
+    jobs = [job for number in range(12) for job in await submit(queue, number, model=(LANE, OTHER_LANE)[number % 2])]
     assert ids(await queue.claim("worker-1", "token-1", [LANE, OTHER_LANE], 12)) == ids(jobs)
 
 
@@ -236,6 +236,8 @@ async def test_a_worker_that_says_goodbye_is_gone_at_once(queue: JobQueue, valke
     for _ in range(2):
         await queue.heartbeat(WORKER, forget_after_s=0)
         assert (await queue.stats()).workers == (other,)
+    await queue.heartbeat(other, forget_after_s=0)
+    assert await keyspace(valkey) == {}
 
 
 async def test_a_lane_wakes_whoever_waits_for_it_whenever_work_arrives(queue: JobQueue, valkey: Redis) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.keys import PREFIX
 from app.jobs.queue import Claim, JobQueue, QueueUnavailableError, Tick, connect
 from tests.integration.queue_lab import (
     FINAL,
@@ -18,6 +19,7 @@ from tests.integration.queue_lab import (
     RETRYABLE,
     WORKER,
     claim_one,
+    ids,
     keyspace,
     numbered,
     pass_time,
@@ -31,6 +33,7 @@ class LossyLine:
 
     def __init__(self, server_socket: str) -> None:
         self._server_socket = server_socket
+        self.to_pass = 0
         self.to_lose = 0
 
     async def carry(self, caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
@@ -45,8 +48,10 @@ class LossyLine:
         async def back() -> None:
             while reply := await server.read(65536):
                 if self.to_lose > 0 and b"EVALSHA" in asked and not reply.startswith(b"-NOSCRIPT"):
-                    self.to_lose -= 1
-                    return
+                    if self.to_pass == 0:
+                        self.to_lose -= 1
+                        return
+                    self.to_pass -= 1
                 to_caller.write(reply)
 
         ways = [asyncio.create_task(there()), asyncio.create_task(back())]
@@ -133,6 +138,17 @@ async def test_a_reply_lost_three_times_is_an_error(valkey: Redis, line: tuple[L
     assert lossy.to_lose == 0
     await submit(caller, 2)  # which the server has known since the first time
     assert (await caller.stats()).lanes[LANE].queued == 2
+
+
+async def test_a_claim_that_cannot_end_its_unreadable_job_still_returns_the_others(
+    queue: JobQueue, valkey: Redis, line: tuple[LossyLine, JobQueue]
+) -> None:
+    lossy, caller = line
+    await submit(queue, 1, 2)
+    await valkey.hset(PREFIX + "job:" + numbered(1).id, "spec", "{}")
+    lossy.to_pass, lossy.to_lose = 1, 3  # the claim's own reply arrives
+    assert ids(await caller.claim("worker-1", "token-1", [LANE], 2)) == [numbered(2).id]
+    assert (lossy.to_pass, lossy.to_lose) == (0, 0)
 
 
 async def test_a_call_given_up_midway_leaves_no_reply_for_the_next_one(queue: JobQueue, valkey: Redis) -> None:

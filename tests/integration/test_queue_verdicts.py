@@ -67,6 +67,21 @@ async def completed_by_another(stage: Stage) -> None:
     await stage.queue.complete(Claim(stage.claim.job, "token-2"), RESULT)
 
 
+async def failed_by_another(stage: Stage) -> None:
+    await taken_by_another(stage)
+    await stage.queue.fail(Claim(stage.claim.job, "token-2"), FINAL)
+
+
+async def delayed_by_another(stage: Stage) -> None:
+    await taken_by_another(stage)
+    await stage.queue.fail(Claim(stage.claim.job, "token-2"), RETRYABLE)
+
+
+async def released_by_another(stage: Stage) -> None:
+    await taken_by_another(stage)
+    await stage.queue.release([Claim(stage.claim.job, "token-2")])
+
+
 async def canceling(stage: Stage) -> None:
     await stage.cancel()
 
@@ -154,6 +169,9 @@ TABLE: dict[Step, tuple[Verdict, ...]] = {
     expired: (LOST, LOST, LOST, LOST, LOST, LOST),
     taken_by_another: (LOST, LOST, LOST, LOST, LOST, LOST),
     completed_by_another: (LOST, LOST, LOST, LOST, LOST, LOST),
+    failed_by_another: (LOST, LOST, LOST, LOST, LOST, LOST),
+    delayed_by_another: (LOST, LOST, LOST, LOST, LOST, LOST),
+    released_by_another: (LOST, LOST, LOST, LOST, LOST, LOST),
     canceling: (CANCEL, CANCEL, CANCEL, CANCEL, CANCEL, CANCEL),
     canceling_at_another: (LOST, LOST, LOST, LOST, LOST, LOST),
     canceled_by_tick: (CANCEL, CANCEL, CANCEL, CANCEL, CANCEL, CANCEL),
