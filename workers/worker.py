@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import structlog
 
 from app.catalog.catalog import ModelCard
-from app.jobs.queue import Claim, JobQueue, QueueError, QueueUnavailableError, Verdict
+from app.jobs.errors import QueueError, QueueUnavailableError
+from app.jobs.queue import Claim, JobQueue, Verdict
 from app.jobs.schema import JobError, WorkerInfo
 from app.jobs.store import ImageStore, StoreError
 from workers.engine.engine import Drawn, Engine, Report

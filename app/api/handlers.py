@@ -18,7 +18,7 @@ from app.errors import (
     UnavailableError,
     error_response,
 )
-from app.jobs.queue import QueueError, QueueFullError, StorageFullError, UnreadableJobError
+from app.jobs.errors import QueueError, QueueFullError, StorageFullError, UnreadableJobError
 from app.jobs.store import StoreError
 from app.middleware import too_large
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from app.api.deps import ServicesDep
 from app.errors import documented
-from app.jobs.queue import QueueError
+from app.jobs.errors import QueueError
 
 router = APIRouter(tags=["operations"])
 

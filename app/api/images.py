@@ -13,7 +13,7 @@ from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import ConflictError, GoneError, InvalidRequestError, NotFoundError, documented
-from app.jobs.queue import JobNotFoundError
+from app.jobs.errors import JobNotFoundError
 from app.jobs.schema import JobRecord
 from app.jobs.store import ImageNotStoredError
 

@@ -128,7 +128,7 @@ class Stack:
         environment = {
             **module_environment(),
             "DARKROOM_REDIS_URL": redis_url,
-            "DARKROOM_STORE_URL": f"file://{data_dir.images}",
+            "DARKROOM_STORE_URL": os.environ.get("DARKROOM_STORE_URL") or data_dir.images.as_uri(),
             "DARKROOM_MODELS": ",".join(options.models),
             "DARKROOM_HOST": self._address.host,
             "DARKROOM_PORT": str(self._address.port),

@@ -3,31 +3,20 @@
 At-least-once execution, exactly one visible result. A claim gives a random token; every later word about the job must
 carry it, so that a worker which lost its lease cannot touch the job any more (a counter would not do: after a failover
 two workers can hold the same count). Every script may be asked again after a lost reply.
-
-    QueueError
-    ├── QueueUnavailableError   the server is away, loading, or cannot serve now
-    ├── StorageFullError        the server is out of memory and takes no new work
-    ├── QueueFullError          too many jobs wait for this model
-    ├── JobNotFoundError        no such job, or another tenant's
-    └── UnreadableJobError      another version of Darkroom wrote it
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import resources
-from typing import Any
 
 import structlog
-from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
-from app.jobs.keys import PREFIX, WAKE_CHANNEL
+from app.jobs.errors import JobNotFoundError, QueueFullError, QueueUnavailableError, UnreadableJobError
+from app.jobs.keys import WAKE_CHANNEL
+from app.jobs.records import parse_record, parse_workers
 from app.jobs.schema import (
     ErrorCode,
     ImageJob,
@@ -40,6 +29,7 @@ from app.jobs.schema import (
     QueueStats,
     WorkerInfo,
 )
+from app.jobs.scripts import Scripts, translated_errors
 
 log = structlog.get_logger()
 
@@ -48,7 +38,6 @@ RENEW_EVERY_S = 4.0
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 3
 MAX_QUEUED = 10_000
-_RETRY_DELAYS_S = (0.05, 0.2)
 _LIST_SCAN_LIMIT = 2_000
 
 WORKER_LOST = JobError(
@@ -61,33 +50,6 @@ _UNREADABLE = JobError(
     message="The worker could not read this job: another version of Darkroom wrote it.",
     retryable=False,
 )
-
-
-class QueueError(Exception):
-    """Base of everything that JobQueue raises."""
-
-
-class QueueUnavailableError(QueueError):
-    pass
-
-
-class StorageFullError(QueueError):
-    pass
-
-
-class QueueFullError(QueueError):
-    def __init__(self, lane: str, queued: int) -> None:
-        super().__init__(f"{queued} jobs already wait for {lane}")
-        self.lane = lane
-        self.queued = queued
-
-
-class JobNotFoundError(QueueError):
-    pass
-
-
-class UnreadableJobError(QueueError):
-    pass
 
 
 class Verdict(StrEnum):
@@ -125,23 +87,6 @@ class Page:
     next_after: str | None
 
 
-def connect(url: str) -> Redis:
-    """Open a lazily connected client for redis://, rediss:// or unix://.
-
-    redis-py's own retries are off: they are silent, and JobQueue knows which calls may be repeated. JobQueue's three
-    tries at a server that hangs take 6 s, well within a lease. Bytes that are no UTF-8 come as lone surrogates, which
-    no message may hold: strict decoding would lose the whole reply, not only the job they are in.
-    """
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        encoding_errors="surrogateescape",
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
-    )
-
-
 class JobQueue:
     """Both ends of the protocol. Every method raises QueueUnavailableError when the server cannot be reached."""
 
@@ -155,17 +100,11 @@ class JobQueue:
         max_crashes: int = MAX_CRASHES,
     ) -> None:
         self._redis = redis
+        self._run = Scripts(redis).run
         self._lease_ms = round(lease_s * 1000)
         self._max_queued = max_queued
         self._max_attempts = max_attempts
         self._max_crashes = max_crashes
-        folder = resources.files("app.jobs") / "lua"
-        prelude = (folder / "prelude.lua").read_text()
-        self._scripts = {
-            file.name.removesuffix(".lua"): redis.register_script(_with_prelude(file.read_text(), prelude))
-            for file in folder.iterdir()
-            if file.name.endswith(".lua") and file.name != "prelude.lua"
-        }
 
     # Gateway side
 
@@ -180,7 +119,7 @@ class JobQueue:
         [fields] = await self._run("read", tenant, job_id)
         if not fields:
             raise JobNotFoundError(job_id)
-        return _record(job_id, fields)
+        return parse_record(job_id, fields)
 
     async def page(
         self, tenant: str, *, limit: int, after: str = "", model: str = "", states: Sequence[JobState] = ()
@@ -209,7 +148,7 @@ class JobQueue:
             in_progress=in_progress,
             delayed=delayed,
             dead=dead,
-            workers=tuple(_worker_infos(workers)),
+            workers=tuple(parse_workers(workers)),
         )
 
     # Worker side
@@ -269,7 +208,7 @@ class JobQueue:
     async def wakes(self) -> AsyncIterator[AsyncIterator[str]]:
         """Listen for lanes that got work. A missed message costs only the listener's own fallback interval."""
         async with self._redis.pubsub() as pubsub:
-            with _translated_errors():
+            with translated_errors():
                 await pubsub.subscribe(WAKE_CHANNEL)
             yield _messages(pubsub)
 
@@ -282,7 +221,7 @@ class JobQueue:
 
     async def ping(self) -> None:
         """Raise QueueUnavailableError unless the server answers."""
-        with _translated_errors():
+        with translated_errors():
             await self._redis.ping()
 
     async def _records(self, tenant: str, job_ids: Sequence[str]) -> tuple[JobRecord, ...]:
@@ -292,89 +231,15 @@ class JobQueue:
         for job_id, fields in zip(job_ids, await self._run("read", tenant, *job_ids), strict=True):
             try:
                 if fields:
-                    records.append(_record(job_id, fields))
+                    records.append(parse_record(job_id, fields))
             except UnreadableJobError:
                 log.error("job_unreadable", job_id=job_id)
         return tuple(records)
 
-    async def _run(self, name: str, *args: str | int) -> Any:
-        # A connection that died while idle is found out only by its next use, and every script may be asked again.
-        for delay_s in _RETRY_DELAYS_S:
-            try:
-                return await self._run_once(name, *args)
-            except QueueUnavailableError:
-                await asyncio.sleep(delay_s)
-        return await self._run_once(name, *args)
-
-    async def _run_once(self, name: str, *args: str | int) -> Any:
-        with _translated_errors():
-            return await self._scripts[name](keys=[PREFIX], args=args)
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    try:
-        yield
-    except redis_errors.OutOfMemoryError as error:
-        raise StorageFullError(str(error)) from error
-    except (
-        redis_errors.ConnectionError,
-        redis_errors.TimeoutError,
-        redis_errors.ReadOnlyError,
-        redis_errors.ClusterDownError,
-        OSError,
-    ) as error:
-        raise QueueUnavailableError(str(error)) from error
-    except redis_errors.ResponseError as error:
-        # Its disk fails, its replicas are gone or somebody's script hangs: a server that refuses is as good as away.
-        if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY")):
-            raise QueueUnavailableError(str(error)) from error
-        raise
-
 
 async def _messages(pubsub: PubSub) -> AsyncIterator[str]:
     while True:
-        with _translated_errors():
+        with translated_errors():
             message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
         if message is not None:
             yield message["data"]
-
-
-def _with_prelude(script: str, prelude: str) -> str:
-    # The #! line with the script's flags must stay first.
-    shebang, body = script.split("\n", 1)
-    return f"{shebang}\n{prelude}{body}"
-
-
-def _record(job_id: str, flat: Sequence[str]) -> JobRecord:
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-
-    def number(name: str) -> int | None:
-        return int(fields[name]) if name in fields else None
-
-    try:
-        return JobRecord(
-            job=ImageJob.model_validate_json(fields["spec"]),
-            state=JobState(fields["state"]),
-            attempts=int(fields["attempts"]),
-            crashes=int(fields["crashes"]),
-            worker=fields.get("worker"),
-            submitted_ms=int(fields["submitted_ms"]),
-            started_ms=number("started_ms"),
-            finished_ms=number("finished_ms"),
-            progress=Progress.model_validate_json(fields["progress"]) if "progress" in fields else None,
-            result=JobResult.model_validate_json(fields["result"]) if "result" in fields else None,
-            error=JobError.model_validate_json(fields["error"]) if "error" in fields else None,
-            position=number("position"),
-        )
-    except (KeyError, ValueError) as error:
-        raise UnreadableJobError(job_id) from error
-
-
-def _worker_infos(messages: Sequence[str]) -> Iterator[WorkerInfo]:
-    for message in messages:
-        try:
-            yield WorkerInfo.model_validate_json(message)
-        except ValueError:
-            # Another version's worker: the queue's counts matter more than its name.
-            log.warning("worker_unreadable", info=message)

@@ -14,8 +14,9 @@ from fastapi import FastAPI
 
 from app.api.deps import Services
 from app.errors import TYPE_BASE, ErrorBody
-from app.jobs.queue import Claim, JobQueue, connect
+from app.jobs.queue import Claim, JobQueue
 from app.jobs.schema import ErrorCode, ImageFile, ImageJob, JobError, JobResult, StageSeconds
+from app.jobs.scripts import connect
 from app.jobs.store import result_path
 from app.main import create_app
 from app.settings import GatewaySettings

@@ -31,7 +31,7 @@ signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print(os.getpid(), flush=True)
 time.sleep(60)
 """
-LEAVES_A_HELPER = """
+LEAVES_A_GRANDCHILD = """
 import subprocess, sys
 print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
 """
@@ -113,9 +113,9 @@ def test_a_second_byte_kills_at_once() -> None:
 
 
 def test_what_the_command_leaves_behind_ends_with_it() -> None:
-    with held(LEAVES_A_HELPER) as (leash, helper):
+    with held(LEAVES_A_GRANDCHILD) as (leash, grandchild):
         leash.wait(5)
-        assert all_gone([helper], 5)
+        assert all_gone([grandchild], 5)
 
 
 def test_the_command_has_a_session_of_its_own_and_no_hold_on_the_pipe() -> None:

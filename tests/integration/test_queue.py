@@ -5,14 +5,9 @@ import asyncio
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.errors import JobNotFoundError, QueueFullError, QueueUnavailableError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import (
-    JobNotFoundError,
-    JobQueue,
-    QueueFullError,
-    QueueUnavailableError,
-    Verdict,
-)
+from app.jobs.queue import JobQueue, Verdict
 from app.jobs.schema import ImageJob, JobState
 from tests.integration.queue_lab import (
     LANE,

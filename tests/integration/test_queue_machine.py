@@ -28,8 +28,10 @@ from hypothesis.stateful import (
 )
 from redis.asyncio import Redis
 
-from app.jobs.queue import Claim, JobNotFoundError, JobQueue, QueueFullError, connect
+from app.jobs.errors import JobNotFoundError, QueueFullError
+from app.jobs.queue import Claim, JobQueue
 from app.jobs.schema import TERMINAL_STATES, ImageJob, JobError, JobState
+from app.jobs.scripts import connect
 from tests.integration.queue_lab import (
     FINAL,
     LANE,

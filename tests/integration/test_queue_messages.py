@@ -6,8 +6,9 @@ from collections.abc import Callable
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.errors import UnreadableJobError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import JobQueue, Page, UnreadableJobError
+from app.jobs.queue import JobQueue, Page
 from app.jobs.schema import ErrorCode, JobState
 from tests.integration.queue_lab import LANE, RESULT, WORKER, claim_one, ids, keyspace, numbered, submit
 

@@ -3,8 +3,9 @@
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.errors import JobNotFoundError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import JobNotFoundError, JobQueue
+from app.jobs.queue import JobQueue
 from app.jobs.schema import JobState
 from tests.integration.queue_lab import LANE, OTHER_LANE, RESULT, claim_one, numbered, submit
 

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.errors import QueueFullError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import JobQueue, QueueFullError, Verdict, connect
+from app.jobs.queue import JobQueue, Verdict
 from app.jobs.schema import JobState
+from app.jobs.scripts import connect
 from tests.integration.queue_lab import FINAL, LANE, RESULT, claim_one, keyspace, numbered, submit
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.errors import QueueUnavailableError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import Claim, JobQueue, QueueUnavailableError, Tick, connect
+from app.jobs.queue import Claim, JobQueue, Tick
+from app.jobs.scripts import connect
 from tests.integration.queue_lab import (
     FINAL,
     LANE,

@@ -10,16 +10,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.jobs.queue import (
-    LEASE_S,
-    Claim,
-    JobQueue,
-    QueueUnavailableError,
-    StorageFullError,
-    Verdict,
-    connect,
-)
+from app.jobs.errors import QueueUnavailableError, StorageFullError
+from app.jobs.queue import LEASE_S, Claim, JobQueue, Verdict
 from app.jobs.schema import JobState
+from app.jobs.scripts import connect
 from tests.integration.queue_lab import (
     FINAL,
     LANE,

@@ -6,8 +6,9 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.errors import JobNotFoundError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import Claim, JobNotFoundError, JobQueue, Verdict
+from app.jobs.queue import Claim, JobQueue, Verdict
 from app.jobs.schema import JobState
 from tests.integration.queue_lab import (
     FINAL,
