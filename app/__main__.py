@@ -4,9 +4,9 @@ import sys
 
 import uvicorn
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from app.catalog.catalog import CatalogError
+from app.jobs.environment import wrong_settings
 from app.jobs.logs import configure_logs
 from app.jobs.store import StoreError
 from app.main import create_app
@@ -22,7 +22,7 @@ def main() -> int:
         configure_logs(settings.log_level)
         app = create_app(settings)
     except ValidationError as error:
-        return _refuse(*(_named(problem) for problem in error.errors(include_url=False)))
+        return _refuse(*wrong_settings(error))
     except (CatalogError, StoreError) as error:
         return _refuse(str(error))
     uvicorn.run(
@@ -39,12 +39,6 @@ def main() -> int:
 def _refuse(*problems: str) -> int:
     sys.stderr.writelines(f"gateway: {problem}\n" for problem in problems)
     return 2
-
-
-def _named(problem: ErrorDetails) -> str:
-    """Say which variable is wrong and why, without its value: that may hold a password."""
-    variable = "".join(f"DARKROOM_{name}: " for name in problem["loc"][:1]).upper()
-    return variable + problem["msg"].removeprefix("Value error, ")
 
 
 if __name__ == "__main__":

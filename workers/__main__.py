@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from pydantic import ValidationError
 
 from app.catalog.catalog import Catalog, CatalogError
+from app.jobs.environment import wrong_settings
 from app.jobs.logs import configure_logs
 from app.jobs.queue import JobQueue
 from app.jobs.scripts import connect
@@ -44,9 +45,7 @@ def main() -> int:
     try:
         return asyncio.run(_serve(WorkerSettings()))
     except ValidationError as error:
-        # Without the values: an address can hold a password.
-        problems = (f"DARKROOM_{str((*problem['loc'], '')[0]).upper()}: {problem['msg']}" for problem in error.errors())
-        sys.stderr.write(f"worker: {'; '.join(problems)}\n")
+        sys.stderr.writelines(f"worker: {problem}\n" for problem in wrong_settings(error))
         return 2
     except (CatalogError, ModelLoadError, StoreError, SettingsError) as error:
         sys.stderr.write(f"worker: {error}\n")
@@ -64,10 +63,7 @@ async def _serve(settings: WorkerSettings) -> int:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
-    try:
-        redis = connect(settings.redis_url)
-    except ValueError as error:
-        raise SettingsError("DARKROOM_REDIS_URL is not a redis://, rediss:// or unix:// address") from error
+    redis = connect(settings.redis_url)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     metrics.build_info.labels(version("darkroom-server"), torch.__version__, diffusers.__version__).set(1)

@@ -7,13 +7,15 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.jobs.environment import RedisUrl
+
 
 class WorkerSettings(BaseSettings):
     """Environment variables, each with the prefix DARKROOM_."""
 
     model_config = SettingsConfigDict(env_prefix="DARKROOM_", frozen=True)
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     store_url: str = "file:///var/lib/darkroom"
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=("tiny-flux-schnell", "tiny-flux-dev", "tiny-sd3"),

@@ -34,7 +34,6 @@ from app.jobs.scripts import Scripts, translated_errors
 log = structlog.get_logger()
 
 LEASE_S = 15.0
-RENEW_EVERY_S = 4.0
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 3
 MAX_QUEUED = 10_000
