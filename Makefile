@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench test-installs constraints clean
+.PHONY: demo up test lint format bench tiny-models evaluate test-installs constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -32,6 +32,15 @@ bench: .venv/.dev  ## parity, step overhead and poll latency, printed
 	$(BIN)/python -m tests.benchmarks.parity
 	$(BIN)/python -m tests.benchmarks.step_overhead
 	$(BIN)/python -m tests.benchmarks.poll_latency
+
+tiny-models: .venv/.dev  ## retrain the bundled models from nothing, hours on two cores; resumes where it was cut off
+	$(BIN)/python -m workers.tiny.training
+	$(BIN)/python -m workers.tiny.build
+	$(BIN)/python -m workers.tiny.evaluate
+	$(BIN)/python -m workers.tiny.card
+
+evaluate: .venv/.dev  ## how well the bundled models draw what held-out prompts say, in tables
+	$(BIN)/python -m workers.tiny.evaluate
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install

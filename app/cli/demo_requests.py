@@ -35,13 +35,13 @@ DEMO_REQUESTS = (
     DemoRequest(_DEV, "a large pink heart in the centre on a plain white background", 28, 3.5, 3),
     DemoRequest(_DEV, "a large pink heart in the centre on a plain white background", 12, 3.5, 3),
     DemoRequest(_DEV, "an orange square above a teal diamond", 20, 2.0, 21),
-    DemoRequest(_DEV, "a big yellow crescent in the top right on a plain black background", 16, 5.0, 5, width=192),
+    DemoRequest(_DEV, "a big yellow cross in the top right on a plain black background", 16, 5.0, 5, width=192),
     DemoRequest(_DEV, "a white cross on a striped red and green background", 8, 3.5, 42),
     DemoRequest(_SD3, "a small red ring on the left on a blue background", 28, 4.5, 1),
-    DemoRequest(_SD3, "a huge teal hexagon on a checkered black and white background", 20, 7.0, 13),
+    DemoRequest(_SD3, "a large teal square on a striped black and white background", 20, 7.0, 13),
     DemoRequest(_SD3, "a purple star to the right of an orange circle", 24, 3.5, 8, width=192),
     DemoRequest(
         _SD3, "a medium-sized green diamond in the centre", 14, 5.0, 34, negative_prompt="a striped background"
     ),
-    DemoRequest(_SD3, "a tiny brown heart at the bottom on a plain yellow background", 6, 1.0, 55),
+    DemoRequest(_SD3, "a small black heart at the bottom on a yellow to pink gradient background", 6, 2.0, 55),
 )

@@ -17,54 +17,57 @@ from transformers import (
     T5Tokenizer,
 )
 
-T5_WIDTH = 48
-FLUX_CLIP_WIDTH = 24
+T5_WIDTH = 128
+FLUX_CLIP_WIDTH = 64
 # CLIP-L and CLIP-G side by side; narrower than T5, so that SD3's zero padding of the joined features is exercised.
-SD3_CLIP_WIDTHS = (16, 24)
+SD3_CLIP_WIDTHS = (FLUX_CLIP_WIDTH, 48)
+WIDTH = 96  # of both transformers, in 3 heads
+HEAD_WIDTH = 32
 SD3_GRID = 32  # patches of 16 pixels: up to 512 x 512
 
 
 def flux_transformer(guidance: bool) -> FluxTransformer2DModel:
-    """48 wide, one dual-stream and one single-stream block; `guidance` for the distilled dev variant."""
+    """Three dual-stream and four single-stream blocks; `guidance` for the distilled dev variant."""
     return FluxTransformer2DModel(
         patch_size=1,
         in_channels=64,
-        num_layers=1,
-        num_single_layers=1,
-        attention_head_dim=16,
-        num_attention_heads=3,
+        num_layers=3,
+        num_single_layers=4,
+        attention_head_dim=HEAD_WIDTH,
+        num_attention_heads=WIDTH // HEAD_WIDTH,
         joint_attention_dim=T5_WIDTH,
         pooled_projection_dim=FLUX_CLIP_WIDTH,
         guidance_embeds=guidance,
-        axes_dims_rope=(4, 6, 6),
+        axes_dims_rope=(8, 12, 12),
     )
 
 
 def sd3_transformer() -> SD3Transformer2DModel:
-    """48 wide, two joint blocks, the second without a context stream as in SD3's last."""
+    """Six joint blocks, the last without a context stream as in SD3; query and key norms as in SD3.5."""
     return SD3Transformer2DModel(
         sample_size=16,
         patch_size=2,
         in_channels=16,
-        num_layers=2,
-        attention_head_dim=16,
-        num_attention_heads=3,
+        num_layers=6,
+        attention_head_dim=HEAD_WIDTH,
+        num_attention_heads=WIDTH // HEAD_WIDTH,
         joint_attention_dim=T5_WIDTH,
-        caption_projection_dim=48,
+        caption_projection_dim=WIDTH,
         pooled_projection_dim=sum(SD3_CLIP_WIDTHS),
         out_channels=16,
         pos_embed_max_size=SD3_GRID,
-        qk_norm=None,
+        qk_norm="rms_norm",
     )
 
 
-def _vae(scaling_factor: float, shift_factor: float) -> AutoencoderKL:
+def vae(shift_factor: float = 0.0, scaling_factor: float = 1.0) -> AutoencoderKL:
+    """The published layout, 8x, 16 channels; latents `(B, 16, H / 8, W / 8)`."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 16, 16, 16),
+        block_out_channels=(16, 32, 48, 64),
         layers_per_block=1,
         latent_channels=16,
         norm_num_groups=4,
@@ -77,41 +80,31 @@ def _vae(scaling_factor: float, shift_factor: float) -> AutoencoderKL:
     )
 
 
-def flux_vae() -> AutoencoderKL:
-    """FLUX.1's scaling and shift; latents `(B, 16, H / 8, W / 8)`."""
-    return _vae(scaling_factor=0.3611, shift_factor=0.1159)
-
-
-def sd3_vae() -> AutoencoderKL:
-    """SD3's scaling and shift; latents `(B, 16, H / 8, W / 8)`."""
-    return _vae(scaling_factor=1.5305, shift_factor=0.0609)
-
-
 def flux_clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
-    """CLIP-L as Flux has it: only the pooled output `(B, 24)` is used."""
+    """CLIP-L as Flux has it: only the pooled output `(B, 64)` is used."""
     return CLIPTextModel(_clip_config(tokenizer, FLUX_CLIP_WIDTH, "quick_gelu"))
 
 
 def sd3_clip_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """CLIP-L as SD3 has it: features `(B, 77, 16)` of the last layer but one, pooled and projected `(B, 16)`."""
+    """CLIP-L as SD3 has it: features `(B, 77, 64)` of the last layer but one, pooled and projected `(B, 64)`."""
     return CLIPTextModelWithProjection(_clip_config(tokenizer, SD3_CLIP_WIDTHS[0], "quick_gelu"))
 
 
 def sd3_clip_encoder_2(tokenizer: CLIPTokenizer) -> CLIPTextModelWithProjection:
-    """CLIP-G as SD3 has it: features `(B, 77, 24)` of the last layer but one, pooled and projected `(B, 24)`."""
+    """CLIP-G as SD3 has it: features `(B, 77, 48)` of the last layer but one, pooled and projected `(B, 48)`."""
     return CLIPTextModelWithProjection(_clip_config(tokenizer, SD3_CLIP_WIDTHS[1], "gelu"))
 
 
 def t5_encoder(tokenizer: T5Tokenizer) -> T5EncoderModel:
-    """T5 v1.1 (gated GELU), two layers; features `(B, L, 48)`."""
+    """T5 v1.1 (gated GELU), three layers; features `(B, L, 128)`."""
     return T5EncoderModel(
         T5Config(
             vocab_size=len(tokenizer),
             d_model=T5_WIDTH,
-            d_kv=16,
-            d_ff=64,
-            num_layers=2,
-            num_heads=3,
+            d_kv=32,
+            d_ff=256,
+            num_layers=3,
+            num_heads=4,
             relative_attention_num_buckets=32,
             relative_attention_max_distance=128,
             dropout_rate=0.0,
@@ -152,8 +145,8 @@ def _clip_config(tokenizer: CLIPTokenizer, width: int, hidden_act: str) -> CLIPT
         hidden_size=width,
         intermediate_size=4 * width,
         projection_dim=width,
-        num_hidden_layers=2,
-        num_attention_heads=width // 8,
+        num_hidden_layers=3,
+        num_attention_heads=width // 16,
         max_position_embeddings=tokenizer.model_max_length,
         hidden_act=hidden_act,
         # CLIP pools at the first token equal to eos_token_id. The default ids are those of the published vocabulary,

@@ -1,22 +1,20 @@
 """The bundled tiny models: stock diffusers loads them, their tokenizers take anything, and every setting counts."""
 
-import hashlib
 import itertools
-import random
-import re
+import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from diffusers import FluxPipeline, StableDiffusion3Pipeline
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from workers.tiny.build import MODELS_DIR, build_model
-from workers.tiny.captions import write_caption, write_captions
-from workers.tiny.pipelines import NAMES, make_pipeline
-from workers.tiny.scenes import draw_scene
+from workers.tiny.build import MODELS_DIR
+from workers.tiny.captions import write_captions
+from workers.tiny.pipelines import NAMES
+from workers.tiny.training.recipe import CORPUS
+from workers.tiny.training.text import Tokenizers
 
 CLASSES = {
     "tiny-flux-schnell": FluxPipeline,
@@ -73,38 +71,33 @@ def draw(pipeline: Any, name: str, **changes: Any) -> torch.Tensor:
     return latents
 
 
+def test_three_models_fit_in_25_megabytes() -> None:
+    assert sum(path.stat().st_size for path in MODELS_DIR.rglob("*") if path.is_file()) < 25e6
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_are_fp32_and_small(pipelines: dict[str, Any], name: str) -> None:
+def test_diffusers_loads_them_as_float32(pipelines: dict[str, Any], name: str) -> None:
     for key, component in pipelines[name].components.items():
         if isinstance(component, torch.nn.Module):
             assert {parameter.dtype for parameter in component.parameters()} == {torch.float32}, key
-    assert sum(path.stat().st_size for path in (MODELS_DIR / name).rglob("*") if path.is_file()) < 1.85e6
 
 
-def test_three_models_fit_in_five_megabytes() -> None:
-    assert sum(path.stat().st_size for path in MODELS_DIR.rglob("*") if path.is_file()) < 5e6
+def test_the_models_share_one_vae_and_one_t5() -> None:
+    vaes = {(MODELS_DIR / name / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() for name in NAMES}
+    t5s = {
+        (MODELS_DIR / name / key.replace("tokenizer", "text_encoder") / "model.safetensors").read_bytes()
+        for name, key in T5_FOLDERS
+    }
+    assert (len(vaes), len(t5s)) == (1, 1)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_rebuild_gives_the_committed_bytes(tmp_path: Path, name: str) -> None:
-    build_model(name, tmp_path)
-    assert _digests(tmp_path) == _digests(MODELS_DIR / name)
-
-
-def _digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file, but for the lines in which a library writes its own version."""
-    digests = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            lines = path.read_bytes().splitlines(keepends=True)
-            kept = b"".join(line for line in lines if b'_version": "' not in line)
-            digests[str(path.relative_to(folder))] = hashlib.sha256(kept).hexdigest()
-    return digests
-
-
-def test_unknown_name_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"tiny-flux-pro.*tiny-flux-schnell, tiny-flux-dev, tiny-sd3"):
-        make_pipeline("tiny-flux-pro", ["a red circle"])
+def test_tokenizers_are_learnt_from_the_captions() -> None:
+    """Whoever changes a caption's words must retrain the models."""
+    learnt = Tokenizers.learn(list(write_captions(seed=0, count=CORPUS)))
+    clip = json.loads((MODELS_DIR / "tiny-sd3" / "tokenizer" / "vocab.json").read_text(encoding="utf-8"))
+    assert clip == learnt.clip.get_vocab()
+    t5 = T5Tokenizer.from_pretrained(MODELS_DIR / "tiny-sd3" / "tokenizer_3")
+    assert t5.get_vocab() == learnt.t5.get_vocab()
 
 
 @pytest.mark.parametrize(
@@ -144,15 +137,6 @@ def test_smallest_and_largest_sizes_work(pipelines: dict[str, Any], name: str, h
     latents = draw(pipelines[name], name, height=height, width=width, num_inference_steps=1, max_sequence_length=256)
     assert latents.numel() == 16 * (height // 8) * (width // 8)
     assert 0.3 < latents.std() < 5
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_pictures_are_neither_flat_nor_saturated(pipelines: dict[str, Any], name: str) -> None:
-    first, second = (draw(pipelines[name], name, prompt=p, output_type="np") for p in ("a red circle", "a blue star"))
-    for image in (first, second):
-        assert np.std(image) > 10 / 255
-        assert np.mean((image <= 0) | (image >= 1)) < 0.15
-    assert np.abs(first - second).mean() > 10 / 255
 
 
 @pytest.mark.parametrize(("name", "key"), CLIP_FOLDERS)
@@ -233,48 +217,5 @@ def test_world_words_are_single_tokens(pipelines: dict[str, Any], name: str) -> 
     tokenizers = [part for key, part in pipelines[name].components.items() if key.startswith("tokenizer")]
     for tokenizer in tokenizers:
         specials = len(tokenizer("").input_ids)
-        assert len(tokenizer("a huge crescent on a checkered purple background").input_ids) == 8 + specials
+        assert len(tokenizer("a huge cross on a striped purple background").input_ids) == 8 + specials
         assert len(tokenizer) < 1000
-
-
-def test_captions_are_repeatable_and_varied() -> None:
-    captions = list(write_captions(seed=0, count=500))
-    assert captions == list(write_captions(seed=0, count=500))
-    assert captions != list(write_captions(seed=1, count=500))
-    assert len(set(captions)) > 300
-    for phrase in ("to the left of", " above ", "in the bottom right", "background", "A ", "."):
-        assert any(phrase in caption for caption in captions), phrase
-    assert min(map(len, captions)) < 12
-    assert max(map(len, captions)) > 150
-
-
-def test_captions_are_true_of_their_scenes() -> None:
-    rng = random.Random(0)
-    seen = set()
-    for _ in range(2000):
-        scene = draw_scene(rng)
-        caption = write_caption(scene, rng).lower().replace("gray", "grey")
-        for first, second in itertools.permutations(scene.figures, 2):
-            holds = {
-                "to the left of": first.column < second.column,
-                "to the right of": first.column > second.column,
-                "above": first.row < second.row,
-                "below": first.row > second.row,
-            }
-            for relation, true in holds.items():
-                if re.search(rf"\b{first.shape}( is)? {relation} [a-z -]*\b{second.shape}\b", caption):
-                    assert true, caption
-                    seen.add(relation)
-        assert scene.figures[0].colour in caption
-        assert scene.figures[0].shape in caption
-    assert seen == {"to the left of", "to the right of", "above", "below"}
-
-
-def test_scenes_keep_figures_apart_and_visible() -> None:
-    rng = random.Random(0)
-    for _ in range(500):
-        scene = draw_scene(rng)
-        cells = [(figure.row, figure.column) for figure in scene.figures]
-        assert len(set(cells)) == len(cells)
-        assert len({figure.shape for figure in scene.figures}) == len(cells)
-        assert not {scene.background.colour, scene.background.second} & {f.colour for f in scene.figures}

@@ -1,0 +1,100 @@
+"""The evaluator: it must see what is there, and must not see what is not."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from workers.tiny.adherence import means, score
+from workers.tiny.evaluation import measure_the_measure, perfect_reading
+from workers.tiny.facts import Facts, FigureFacts, facts_of
+from workers.tiny.prompts import held_out_prompts
+from workers.tiny.reading import read_scene
+from workers.tiny.render import render
+from workers.tiny.scenes import Background, Figure, Scene
+
+RING = Figure("ring", "red", "medium", 1, 0)
+SCENE = Scene(Background("plain", "blue", None), (RING,))
+
+
+def drawn(scene: Scene, width: int = 128, height: int = 128) -> dict[str, bool]:
+    """How the picture of this scene does against the prompt of SCENE."""
+    return dict(score(facts_of(SCENE), read_scene(render(scene, width, height))))
+
+
+@pytest.mark.parametrize("figures", [1, 2])
+def test_renders_score_full_marks_and_wrong_ones_only_what_chance_gives(figures: int) -> None:
+    measured = measure_the_measure(100, figures)
+    assert measured["renders"]["joint"] >= 0.99
+    assert measured["wrong"]["joint"] <= 0.02
+    for attribute, chance in measured["chance"].items():
+        if attribute != "count":
+            assert measured["wrong"][attribute] == pytest.approx(chance, abs=0.15), attribute
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (192, 128), (128, 192), (256, 256)])
+def test_every_size_is_read(size: tuple[int, int]) -> None:
+    rng = random.Random(0)
+    prompts = held_out_prompts(12, figures=2)
+    scores = [score(p.facts, read_scene(render(p.scene, *size, rng))) for p in prompts]
+    assert means(scores)["joint"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("attribute", "change"),
+    [
+        ("shape", {"shape": "circle"}),
+        ("colour", {"colour": "pink"}),
+        ("size", {"size": "large"}),
+        ("position", {"column": 2}),
+        ("position", {"row": 0}),
+    ],
+)
+def test_one_wrong_attribute_is_the_one_that_is_named(attribute: str, change: dict[str, object]) -> None:
+    result = drawn(Scene(SCENE.background, (replace(RING, **change),)))  # type: ignore[arg-type]
+    assert [name for name, holds in result.items() if not holds] == [attribute, "joint"]
+
+
+@pytest.mark.parametrize(
+    "background",
+    [
+        Background("plain", "teal", None),
+        Background("gradient", "blue", "white"),
+        Background("striped", "blue", "white"),
+    ],
+    ids=str,
+)
+def test_a_wrong_background_is_seen(background: Background) -> None:
+    result = drawn(Scene(background, (RING,)))
+    assert [name for name, holds in result.items() if not holds] == ["background", "joint"]
+
+
+def test_a_figure_too_many_or_too_few_is_seen() -> None:
+    both = drawn(Scene(SCENE.background, (RING, Figure("star", "white", "small", 0, 2))))
+    assert [name for name, holds in both.items() if not holds] == ["count", "joint"]
+    assert not any(holds for name, holds in drawn(Scene(SCENE.background, ())).items() if name != "background")
+
+
+def test_a_relation_is_between_the_shapes_that_are_named() -> None:
+    facts = Facts((FigureFacts("ring", "red"), FigureFacts("star", "white")), relation="to the left of")
+    star = Figure("star", "white", "small", 1, 2)
+    assert score(facts, perfect_reading(Scene(SCENE.background, (RING, star))))["relation"]
+    swapped = replace(RING, column=2), replace(star, column=0)
+    assert not score(facts, perfect_reading(Scene(SCENE.background, swapped)))["relation"]
+    other = replace(star, shape="cross")
+    assert not score(facts, perfect_reading(Scene(SCENE.background, (RING, other))))["relation"]
+
+
+def test_noise_and_emptiness_are_no_figures() -> None:
+    assert read_scene(np.full((64, 64, 3), 200, dtype=np.uint8)).figures == ()
+    noise = np.random.default_rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8)
+    assert not score(facts_of(SCENE), read_scene(noise))["joint"]
+
+
+def test_a_specked_and_slightly_blurred_picture_is_still_read() -> None:
+    picture = render(SCENE, 128, 128).astype(np.int16)
+    blurred = (picture + np.roll(picture, 1, 0) + np.roll(picture, 1, 1) + np.roll(picture, -1, 1)) // 4
+    blurred[100:103, 100:103] = 255
+    noisy = (blurred + np.random.default_rng(0).integers(-12, 12, picture.shape)).clip(0, 255).astype(np.uint8)
+    assert score(facts_of(SCENE), read_scene(noisy))["joint"]

@@ -1,0 +1,79 @@
+"""Pictures by the engine, as the server draws them, without the server."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import CLIPTokenizer
+
+from app.catalog.catalog import Catalog, ModelCard
+from workers.engine.engine import Drawn, Engine
+from workers.engine.request import DenoiseRequest, ImageSpec
+from workers.engine.scheduler import Scheduler
+from workers.pipelines.load import load_pipeline
+from workers.tiny.render import Picture
+
+ROWS = 16  # of a batch
+
+
+class DrawingError(Exception):
+    """A picture that the engine could not finish."""
+
+
+class Artist:
+    """The tiny models of a folder, ready to draw."""
+
+    def __init__(self, folder: Path, names: Sequence[str], device: torch.device) -> None:
+        catalog = Catalog.load()
+        self.cards: Mapping[str, ModelCard] = {name: catalog[name] for name in names}
+        self._pipelines = {
+            name: load_pipeline(card, folder / name, device, torch.float32) for name, card in self.cards.items()
+        }
+        self._tokenizers = {name: CLIPTokenizer.from_pretrained(folder / name / "tokenizer") for name in names}
+
+    def spec(self, model: str, prompt: str, seed: int, **changes: object) -> ImageSpec:
+        """A request at the model's defaults, but for these changes."""
+        defaults = self.cards[model].defaults
+        spec = ImageSpec(
+            model=model,
+            prompt=prompt,
+            negative_prompt=None,
+            height=defaults.height,
+            width=defaults.width,
+            num_inference_steps=defaults.num_inference_steps,
+            guidance_scale=defaults.guidance_scale,
+            true_cfg_scale=1.0,
+            max_sequence_length=defaults.max_sequence_length,
+            seed=seed,
+        )
+        return replace(spec, **changes)  # type: ignore[arg-type]
+
+    def clip_tokens(self, model: str, prompt: str) -> list[int]:
+        """The prompt as CLIP's tokens, uncut."""
+        ids: list[int] = self._tokenizers[model](prompt).input_ids
+        return ids
+
+    def draw(self, specs: Sequence[ImageSpec], title: str | None = None) -> list[Picture]:
+        """Draw them all, in batches, with a progress bar if it has a title. Raises DrawingError."""
+        engine = Engine(self._pipelines, Scheduler(ROWS), time.monotonic)
+        waiting = [DenoiseRequest(str(i), spec, i) for i, spec in enumerate(specs)]
+        pictures: dict[str, Picture] = {}
+        with tqdm(total=len(specs), desc=title, unit="picture", mininterval=5, disable=title is None) as bar:
+            while waiting or len(engine):
+                room = ROWS - len(engine)
+                report = engine.admit(waiting[:room])
+                del waiting[:room]
+                for failed in (*report.failed, *(report := engine.step()).failed):
+                    raise DrawingError(f"{failed.request.spec}: {failed.reason}") from failed.cause
+                for drawn in report.drawn:
+                    pictures[drawn.request.id] = _picture(drawn)
+                bar.update(len(report.drawn))
+        return [pictures[str(i)] for i in range(len(specs))]
+
+
+def _picture(drawn: Drawn) -> Picture:
+    picture: Picture = drawn.pixels.numpy()
+    return picture

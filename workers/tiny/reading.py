@@ -1,0 +1,162 @@
+"""Reads a scene back from pixels, knowing nothing of the prompt: what is to be seen, not what was meant.
+
+The background is told from the picture's edge, which no figure reaches. What differs from it falls into connected
+pieces; each piece is compared with every shape, drawn to its measure.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workers.tiny.render import STRIPES, Picture, outline, paint_shape, slope, stripes
+from workers.tiny.scenes import CENTRES, COLOURS, SHAPES, SIZES, Background
+
+EDGE = 0.03  # of the shorter side: how wide the edge is that tells the background
+CONTRAST = 48.0  # distance in RGB from the background that makes a pixel part of a figure
+SMALLEST = 0.004  # of the squared shorter side: what is smaller is a blemish, not a figure
+
+Mask = NDArray[np.bool_]  # (H, W)
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A figure as it is seen; `x` and `y` are its centre as fractions of width and height."""
+
+    shape: str
+    colour: str
+    size: str
+    row: int
+    column: int
+    x: float
+    y: float
+    overlap: float  # with the shape drawn in its place: intersection over union
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a picture shows; the figures from the largest to the smallest."""
+
+    background: Background
+    figures: tuple[Sighting, ...]
+
+
+def read_scene(picture: Picture) -> Reading:
+    """Read a picture `(H, W, 3)`, uint8 RGB."""
+    background, backdrop = _read_background(picture.astype(np.float32))
+    mask = _differs(picture.astype(np.float32), backdrop, striped=background.fill == "striped")
+    side = min(mask.shape)
+    pieces = [piece for piece in _pieces(mask) if piece.sum() >= SMALLEST * side**2]
+    pieces.sort(key=lambda piece: -int(piece.sum()))
+    return Reading(background, tuple(_read_figure(picture, piece) for piece in pieces))
+
+
+def colour_name(colour: NDArray[np.float32]) -> str:
+    """The nearest of COLOURS to an RGB triple."""
+    return min(COLOURS, key=lambda name: math.dist(colour, COLOURS[name]))
+
+
+def _read_background(picture: NDArray[np.float32]) -> tuple[Background, NDArray[np.float32]]:
+    """The fill that explains the edge best, and the picture `(H, W, 3)` it makes without figures."""
+    height, width, _ = picture.shape
+    edge = max(2, round(EDGE * min(height, width)))
+    rim = np.ones((height, width), dtype=bool)
+    rim[edge:-edge, edge:-edge] = False
+
+    plain = np.median(picture[rim], axis=0)
+    top = np.median(picture[:edge].reshape(-1, 3), axis=0)
+    bottom = np.median(picture[-edge:].reshape(-1, 3), axis=0)
+    share = slope(height)[:, None, None]
+    ends = np.concatenate([picture[:edge], picture[-edge:]])
+    odd = stripes(width)
+    first, second = (np.median(ends[:, chosen].reshape(-1, 3), axis=0) for chosen in (~odd, odd))
+
+    candidates = {
+        "plain": (plain, None, np.broadcast_to(plain, picture.shape)),
+        "gradient": (top, bottom, np.broadcast_to(top + share * (bottom - top), picture.shape)),
+        "striped": (first, second, np.broadcast_to(np.where(odd[None, :, None], second, first), picture.shape)),
+    }
+    best, least = "plain", math.inf
+    for fill, (one, other, backdrop) in candidates.items():
+        # Clipped: a figure that touches the edge counts once, however far its colour is.
+        error = float(np.minimum(np.linalg.norm(picture - backdrop, axis=2)[rim], 100).mean())
+        # Two ends of one name are a plain fill with a cast.
+        if other is not None and colour_name(one) == colour_name(other):
+            error = math.inf
+        if error < least:
+            best, least = fill, error
+    one, other, backdrop = candidates[best]
+    return Background(best, colour_name(one), None if other is None else colour_name(other)), backdrop
+
+
+def _differs(picture: NDArray[np.float32], backdrop: NDArray[np.float32], striped: bool) -> Mask:
+    far: Mask = np.linalg.norm(picture - backdrop, axis=2) > CONTRAST
+    if striped:
+        # Where two stripes meet, any mixture of them belongs to the background.
+        width = picture.shape[1]
+        first, second = backdrop[0, 0], backdrop[0, width // STRIPES]
+        along = ((picture - first) @ (second - first) / ((second - first) @ (second - first))).clip(0, 1)
+        mixture = np.linalg.norm(picture - (first + along[..., None] * (second - first)), axis=2) <= CONTRAST
+        place = np.arange(width) % (width // STRIPES)
+        seam = np.minimum(place, width // STRIPES - 1 - place) < max(2, width // 64)
+        far &= ~(mixture & seam[None, :])
+    return far
+
+
+def _pieces(mask: Mask) -> list[Mask]:
+    """The connected pieces of a mask, diagonal neighbours included: each pixel takes the largest number around it."""
+    numbers = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
+    while True:
+        padded = np.pad(numbers, 1)
+        rows = np.maximum(np.maximum(padded[:-2], padded[2:]), padded[1:-1])
+        spread = np.where(mask, np.maximum(np.maximum(rows[:, :-2], rows[:, 2:]), rows[:, 1:-1]), 0)
+        if np.array_equal(spread, numbers):
+            return [numbers == number for number in np.unique(numbers) if number > 0]
+        numbers = spread
+
+
+def _read_figure(picture: Picture, piece: Mask) -> Sighting:
+    height, width = piece.shape
+    ys, xs = np.nonzero(piece)
+    left, right, top, bottom = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
+    best: tuple[float, str, float, float, float] = (-1.0, "", 0.0, 0.0, 0.0)
+    for shape in SHAPES:
+        low_x, high_x, low_y, high_y = _extent(shape)
+        radius = ((right - left) / (high_x - low_x) + (bottom - top) / (high_y - low_y)) / 2
+        x = (left + right) / 2 - radius * (low_x + high_x) / 2
+        y = (top + bottom) / 2 - radius * (low_y + high_y) / 2
+        drawn = paint_shape(shape, (x, y), radius, width, height) > 0.5
+        overlap = float((drawn & piece).sum() / max(1, (drawn | piece).sum()))
+        best = max(best, (overlap, shape, radius, x, y))
+    overlap, shape, radius, x, y = best
+    diameter = 2 * radius / min(height, width)
+    return Sighting(
+        shape=shape,
+        colour=colour_name(np.median(picture[_core(piece)], axis=0)),
+        size=min(SIZES, key=lambda name: abs(math.log(diameter / SIZES[name]))),
+        row=_nearest(y / height),
+        column=_nearest(x / width),
+        x=x / width,
+        y=y / height,
+        overlap=overlap,
+    )
+
+
+def _extent(shape: str) -> tuple[float, float, float, float]:
+    """Least and greatest x, least and greatest y of a shape of radius 1."""
+    if shape in ("circle", "ring"):
+        return -1.0, 1.0, -1.0, 1.0
+    xs, ys = zip(*outline(shape), strict=True)
+    return min(xs), max(xs), min(ys), max(ys)
+
+
+def _core(piece: Mask) -> Mask:
+    """The piece without its blurred rim, or all of it where it is thin."""
+    padded = np.pad(piece, 1)
+    core: Mask = piece & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+    return core if core.sum() >= 8 else piece
+
+
+def _nearest(place: float) -> int:
+    return min(range(len(CENTRES)), key=lambda i: abs(CENTRES[i] - place))

@@ -1,0 +1,60 @@
+"""Pictures of random scenes, encoded once by the finished VAE: every later stage trains on them."""
+
+import os
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from zlib import crc32
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from workers.tiny.render import render
+from workers.tiny.scenes import Scene, draw_scene
+from workers.tiny.training.vae import to_tensor
+
+Size = tuple[int, int]  # width, height in pixels
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Latents `(N, 16, H / 8, W / 8)` of N scenes of one size, of zero mean and unit variance over all sizes."""
+
+    scenes: list[Scene]
+    latents: Tensor
+
+
+def encode_scenes(vae: AutoencoderKL, size: Size, count: int, folder: Path) -> Latents:
+    """Render and encode `count` scenes, or read their latents from `folder` where they lie; unscaled.
+
+    Scene i follows from the size and i alone.
+    """
+    width, height = size
+    name = f"latents-{width}x{height}"
+    rngs = [random.Random(crc32(f"{name}/{i}".encode())) for i in range(count)]
+    scenes = [draw_scene(rng) for rng in rngs]
+    file = folder / f"{name}.safetensors"
+    if not file.exists():
+        means = []
+        for start in tqdm(range(0, count, BATCH), desc=name, unit_scale=BATCH, unit="picture", mininterval=5):
+            batch = range(start, min(start + BATCH, count))
+            pixels = to_tensor([render(scenes[i], width, height, rngs[i]) for i in batch])
+            with torch.no_grad():
+                means.append(vae.encode(pixels.to(vae.device)).latent_dist.mean.cpu())
+        save_tensor(torch.cat(means), file)
+    return Latents(scenes, load_tensor(file))
+
+
+def save_tensor(tensor: Tensor, file: Path) -> None:
+    """Write a safetensors file in one move: a run that is killed here leaves none."""
+    partial = file.with_suffix(".partial")
+    save_file({"tensor": tensor.contiguous()}, partial)
+    os.replace(partial, file)
+
+
+def load_tensor(file: Path) -> Tensor:
+    return load_file(file)["tensor"]

@@ -1,0 +1,139 @@
+"""The whole recipe: each part is trained, or read from the run's folder, when it is first asked for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
+from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
+
+from workers.tiny import components
+from workers.tiny.captions import write_captions
+from workers.tiny.training import guidance, reflow
+from workers.tiny.training.conditions import flux_condition, sd3_condition
+from workers.tiny.training.flow import SCENES, Batches, flow_stage
+from workers.tiny.training.guidance import guidance_stage
+from workers.tiny.training.latents import Latents, Size, encode_scenes
+from workers.tiny.training.loop import train
+from workers.tiny.training.reflow import PAIRS, Pairs, draw_pairs, reflow_stage
+from workers.tiny.training.text import Reader, TextEncoders, Tokenizers, text_stage
+from workers.tiny.training.vae import vae_stage
+from workers.tiny.training.velocity import flux_velocity, sd3_velocity
+
+CORPUS = 6000  # captions that the tokenizers learn from
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Steps of each stage, and how many pictures of each size the transformers learn from."""
+
+    vae: int = 2400
+    text: int = 2800
+    sd3: int = 5000
+    flux: int = 4200
+    flux_dev: int = 1200
+    flux_schnell: int = 1800
+    scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
+    pairs: Mapping[Size, int] = field(default_factory=lambda: PAIRS)
+
+
+class Recipe:
+    """The trained parts, each made from those before it; what is finished is not trained twice.
+
+    >>> Recipe(Path("build/tiny-models"), torch.device("cpu"), Budget()).flux_dev  # trains all that it needs
+    """
+
+    def __init__(self, folder: Path, device: torch.device, budget: Budget) -> None:
+        self.folder, self.device, self.budget = folder, device, budget
+
+    @cached_property
+    def vae(self) -> AutoencoderKL:
+        torch.manual_seed(0)
+        vae = components.vae().to(self.device)
+        train(vae_stage(vae, self.device, self.budget.vae), self.folder)
+        return vae
+
+    @cached_property
+    def tokenizers(self) -> Tokenizers:
+        return Tokenizers.learn(list(write_captions(seed=0, count=CORPUS)))
+
+    @cached_property
+    def encoders(self) -> TextEncoders:
+        torch.manual_seed(0)
+        tokenizers = self.tokenizers
+        encoders = TextEncoders(
+            components.sd3_clip_encoder(tokenizers.clip),
+            components.sd3_clip_encoder_2(tokenizers.clip_2),
+            components.t5_encoder(tokenizers.t5),
+        )
+        reader = Reader(encoders).to(self.device)
+        train(text_stage(reader, tokenizers, self.device, self.budget.text), self.folder)
+        return encoders
+
+    @cached_property
+    def raw_latents(self) -> dict[Size, Latents]:
+        """As the encoder gives them."""
+        return {size: encode_scenes(self.vae, size, count, self.folder) for size, count in self.budget.scenes.items()}
+
+    @cached_property
+    def shift_and_scale(self) -> tuple[float, float]:
+        """The VAE's shift_factor and scaling_factor: they give its latents zero mean and unit variance."""
+        values = torch.cat([data.latents.flatten() for data in self.raw_latents.values()])
+        return round(values.mean().item(), 4), round(1 / values.std().item(), 4)
+
+    @cached_property
+    def latents(self) -> dict[Size, Latents]:
+        """As the transformers see them."""
+        shift, scale = self.shift_and_scale
+        return {size: Latents(data.scenes, (data.latents - shift) * scale) for size, data in self.raw_latents.items()}
+
+    @cached_property
+    def sd3(self) -> SD3Transformer2DModel:
+        encode = partial(sd3_condition, self.encoders, self.tokenizers)
+        batches = Batches(self.latents, encode, self.device)
+        torch.manual_seed(0)
+        transformer = components.sd3_transformer().to(self.device)
+        stage = flow_stage("sd3", transformer, partial(sd3_velocity, transformer), batches, self.budget.sd3)
+        train(stage, self.folder)
+        return transformer
+
+    @cached_property
+    def flux_teacher(self) -> FluxTransformer2DModel:
+        """Flux with classifier-free guidance, from which the two published kinds are distilled."""
+        torch.manual_seed(0)
+        transformer = components.flux_transformer(guidance=False).to(self.device)
+        velocity = partial(flux_velocity, transformer)
+        train(flow_stage("flux", transformer, velocity, self._flux_batches, self.budget.flux), self.folder)
+        return transformer
+
+    @cached_property
+    def flux_dev(self) -> FluxTransformer2DModel:
+        torch.manual_seed(0)
+        student = components.flux_transformer(guidance=True).to(self.device)
+        guidance.start_student(student, self.flux_teacher)
+        train(guidance_stage(student, self.flux_teacher, self._flux_batches, self.budget.flux_dev), self.folder)
+        return student
+
+    @cached_property
+    def pairs(self) -> dict[Size, Pairs]:
+        encode = partial(flux_condition, self.encoders, self.tokenizers)
+        return {
+            size: draw_pairs(self.flux_dev, encode, size, count, self.folder)
+            for size, count in self.budget.pairs.items()
+        }
+
+    @cached_property
+    def flux_schnell(self) -> FluxTransformer2DModel:
+        student = components.flux_transformer(guidance=False).to(self.device)
+        reflow.start_student(student, self.flux_dev)
+        encode = partial(flux_condition, self.encoders, self.tokenizers)
+        train(reflow_stage(student, self.pairs, encode, self.device, self.budget.flux_schnell), self.folder)
+        return student
+
+    @cached_property
+    def _flux_batches(self) -> Batches:
+        encode = partial(flux_condition, self.encoders, self.tokenizers)
+        return Batches(self.latents, encode, self.device)
