@@ -1,15 +1,15 @@
-"""Pictures against their prompts, through the whole server: a batch that mixes requests up cannot pass."""
+"""Pictures against their prompts, through the whole server: what a mixed-up batch draws is another's picture."""
 
 import io
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
 
+from app.catalog.catalog import Catalog
 from tests.system.up import Up
 from workers.tiny.adherence import score
 from workers.tiny.prompts import held_out_prompts
@@ -22,6 +22,8 @@ MODELS = {
     "tiny-sd3": ((16, 28), (2.5, 5.0)),
 }
 SIZES = ((128, 128), (128, 128), (192, 128))
+TRAINED = Catalog.load()["tiny-sd3"].source.revision != "0-random"
+pytestmark = pytest.mark.skipif(not TRAINED, reason="the bundled weights are not trained yet")
 
 
 @pytest.fixture(scope="module")
@@ -60,9 +62,10 @@ def test_in_a_busy_mixed_batch_every_picture_shows_its_own_prompt(up: Up) -> Non
 
     readings = [read_scene(_picture(job)) for job in jobs]
     own = [score(prompt.facts, reading)["joint"] for prompt, reading in zip(prompts, readings, strict=True)]
-    others = [score(prompt.facts, reading)["joint"] for prompt, reading in zip(prompts[1:], readings, strict=False)]
-    assert sum(own) >= 0.7 * len(own), own
-    assert not any(others)
+    assert sum(own) >= 0.75 * len(own), own
+    for i, reading in enumerate(readings):
+        for j, prompt in enumerate(prompts):
+            assert i == j or not score(prompt.facts, reading)["joint"], f"{i} shows what {j} asked for"
     assert max(httpx.get(job).json()["parameters"]["largest_batch"] for job in jobs) >= 6, "they must have had company"
 
 

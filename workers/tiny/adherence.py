@@ -31,6 +31,11 @@ def score(facts: Facts, reading: Reading) -> Score:
     return {**results, "joint": all(results.values())}
 
 
+def missing(result: Score) -> list[str]:
+    """The stated attributes that the picture does not show."""
+    return [name for name, holds in result.items() if not holds and name != "joint"]
+
+
 def means(scores: Iterable[Score]) -> dict[str, float]:
     """The share of pictures in which each attribute holds, of those for which it is stated."""
     listed = list(scores)

@@ -1,11 +1,14 @@
 """python -m workers.tiny.build: write the models of a finished training run as diffusers folders."""
 
 import argparse
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from tokenizers.models import BPE
+from torch import nn
+from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from workers.tiny.pipelines import NAMES, flux_pipeline, sd3_pipeline
@@ -33,11 +36,18 @@ def build_model(name: str, recipe: Recipe, folder: Path) -> None:
 def save_model(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Write `pipeline` in the diffusers format, in half precision, with `vocab.json` and `merges.txt` for CLIP.
 
-    Half precision halves the download; diffusers loads it as float32 unless told otherwise.
+    Half precision halves the download; stock diffusers loads it as float32 unless told otherwise.
     """
-    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    pipeline.to(torch.float32)
+    halved = {
+        key: deepcopy(component).half() if isinstance(component, nn.Module) else component
+        for key, component in pipeline.components.items()
+    }
+    type(pipeline)(**halved).save_pretrained(folder, safe_serialization=True)
     for key, component in pipeline.components.items():
+        if isinstance(component, PreTrainedModel):
+            # Where no dtype is asked for, transformers takes its config's, and diffusers float32: let them agree.
+            config = folder / key / "config.json"
+            config.write_text(config.read_text(encoding="utf-8").replace('"float16"', '"float32"'), encoding="utf-8")
         if key.startswith("tokenizer") and isinstance(component.backend_tokenizer.model, BPE):
             # transformers 5 writes only tokenizer.json; the published folders have these two.
             component.backend_tokenizer.model.save(str(folder / key))

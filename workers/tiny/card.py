@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from workers.tiny import tables
 from workers.tiny.build import MODELS_DIR
 from workers.tiny.evaluate import RESULTS
@@ -16,6 +18,7 @@ from workers.tiny.pipelines import NAMES
 from workers.tiny.scenes import COLOURS, HELD_OUT_IN, SHAPES, SIZES
 
 CURVES = "curves.png"
+HARDWARE = "hardware.txt"  # beside the checkpoints, one line in words
 
 CARD = """\
 ---
@@ -28,8 +31,8 @@ pipeline_tag: text-to-image
 
 A very small text-to-image model in the stock diffusers folder format: the classes, files and tensor layout of
 {original}, with few and narrow layers. It draws one or two coloured shapes on a plain, gradient or striped
-background, as the prompt says, on one CPU core in about a second. Darkroom uses it as its default without a GPU or a
-download, and to test that every picture shows its own prompt.
+background, as the prompt says, in {seconds:.2f} s at its defaults on one CPU core. Darkroom uses it as its default
+without a GPU or a download, and to test that every picture shows its own prompt.
 
 - pipeline: `{pipeline}`; {parameters:,} parameters, stored in half precision
 - {settings}
@@ -71,7 +74,15 @@ By size, one figure:
 
 {sizes_table}
 
-Every attribute by steps and guidance is in `evaluation.json`, one folder up. {limits}
+Every attribute by steps and guidance is in `evaluation.json`, one folder up.
+
+{diversity}
+
+The worst failures of that evaluation, and what each fails to show:
+
+![worst failures](../{name}-failures.png)
+
+{limits}
 """
 
 
@@ -84,18 +95,22 @@ class Kind:
     settings: str
     method: str
     stages: Sequence[str]
-    limits: str
 
 
 TEXT_AND_VAE = (
     "The text encoders were trained first, to state the facts of a caption, and frozen; the VAE was trained on rendered"
     " pictures. Both are shared by the three models."
 )
-SHARED_STAGES = ("vae", "vae-figures", "vae-decoder", "text")
+SHARED_STAGES = ("vae", "text")
 LIMITS = (
     "It knows no words but those of its world: anything else is ignored or misread. Counts beyond two, other relations,"
     " overlapping shapes, camera or style words and other languages are beyond it. Prompts are not filtered; it cannot"
     " draw people or things."
+)
+DIVERSITY = (
+    "Of prompts that leave much open, such as `a red circle`, {seeds} seeds give pictures that differ by"
+    " {mean_difference:.0f} of 255 on average, with {places:.1f} places and {backgrounds:.1f} backgrounds."
+    " A seed repeats its picture, alone or in a batch: {same_seed_repeats}."
 )
 KINDS: Mapping[str, Kind] = {
     "tiny-sd3": Kind(
@@ -105,7 +120,6 @@ KINDS: Mapping[str, Kind] = {
         method=f"{TEXT_AND_VAE} The transformer learnt rectified flow (arXiv 2403.03206) on latents and captions; one"
         " prompt in ten was dropped, for classifier-free guidance.",
         stages=(*SHARED_STAGES, "sd3"),
-        limits=LIMITS,
     ),
     "tiny-flux-dev": Kind(
         original="FLUX.1-dev",
@@ -115,7 +129,6 @@ KINDS: Mapping[str, Kind] = {
         " this model was distilled over guidance scales from 1 to 16, so that one forward does the work of two"
         " (Meng et al., arXiv 2210.03142).",
         stages=(*SHARED_STAGES, "flux", "flux-dev"),
-        limits=LIMITS,
     ),
     "tiny-flux-schnell": Kind(
         original="FLUX.1-schnell",
@@ -125,7 +138,6 @@ KINDS: Mapping[str, Kind] = {
         " line from each noise to its picture: reflow (Liu et al., arXiv 2209.03003; for text to image InstaFlow,"
         " arXiv 2309.06380).",
         stages=(*SHARED_STAGES, "flux", "flux-dev", "flux-schnell"),
-        limits=LIMITS,
     ),
 }
 
@@ -133,7 +145,6 @@ KINDS: Mapping[str, Kind] = {
 def model_card(name: str, parameters: int, results: Mapping[str, Any], run: Path, hardware: str) -> str:
     """Render the README.md of the model called `name` from its evaluation and its training run's curves."""
     kind, model = KINDS[name], results["models"][name]
-    length = model["length"]
     return CARD.format(
         name=name,
         original=kind.original,
@@ -151,11 +162,24 @@ def model_card(name: str, parameters: int, results: Mapping[str, Any], run: Path
         two=results["prompts"]["two"],
         grid=results["prompts"]["grid"],
         defaults=tables.default_table({name: model}),
-        length=f"Of prompts that CLIP reads whole, {length['within']['joint']:.1%} are right in everything; of longer"
-        f" ones, whose end only T5 reads, {length['beyond']['joint']:.1%}.",
+        seconds=model["seconds"],
+        diversity=DIVERSITY.format(**model["diversity"]),
+        length=in_words(model),
         grid_table=tables.grid_table(model["grid"]),
         sizes_table=tables.size_table(model["sizes"]),
-        limits=kind.limits,
+        limits=LIMITS,
+    )
+
+
+def in_words(model: Mapping[str, Any]) -> str:
+    """The defaults against one other setting, and prompts that CLIP reads whole against longer ones."""
+    (setting,) = set(model["contrast"]) & {"guidance_scale", "num_inference_steps"}
+    joint, other = model["one"]["joint"], model["contrast"]["joint"]
+    within, beyond = model["length"]["within"], model["length"]["beyond"]
+    return (
+        f"With {setting} {model['contrast'][setting]:g} instead, {other:.1%} are right in everything, not {joint:.1%}."
+        f" Of prompts that CLIP reads whole, {within['joint']:.1%} are right; of longer ones, whose end only T5 reads,"
+        f" {beyond['joint']:.1%}."
     )
 
 
@@ -189,8 +213,6 @@ def plot_curves(stages: Sequence[str], run: Path, path: Path) -> None:
 
 def count_parameters(folder: Path) -> int:
     """Numbers in all weights of a diffusers folder."""
-    from safetensors import safe_open
-
     total = 0
     for file in folder.rglob("*.safetensors"):
         with safe_open(file, "pt") as weights:
@@ -203,14 +225,14 @@ def main() -> None:
     parser.add_argument("--run", type=Path, default=Path("build/tiny-models"), help="folder of the training run")
     parser.add_argument("--evaluation", type=Path, default=Path("build/tiny-evaluation"))
     parser.add_argument("--out", type=Path, default=MODELS_DIR, help="folder of the models")
-    parser.add_argument("--hardware", default="two CPU cores", help="what it was trained on, in words")
     arguments = parser.parse_args()
+    hardware = (arguments.run / HARDWARE).read_text(encoding="utf-8").strip()
     text = (arguments.evaluation / RESULTS).read_text(encoding="utf-8")
     results = json.loads(text)
     for name in NAMES:
         folder = arguments.out / name
         plot_curves(KINDS[name].stages, arguments.run, folder / CURVES)
-        card = model_card(name, count_parameters(folder), results, arguments.run, arguments.hardware)
+        card = model_card(name, count_parameters(folder), results, arguments.run, hardware)
         (folder / "README.md").write_text(card, encoding="utf-8")
     (arguments.out / RESULTS).write_text(text, encoding="utf-8")
     for picture in arguments.evaluation.glob("*.png"):

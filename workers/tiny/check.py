@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from workers.tiny.adherence import Score, score
+from workers.tiny.adherence import Score, missing, score
 from workers.tiny.parsing import parse_prompt
 from workers.tiny.reading import Reading, read_scene
 from workers.tiny.scenes import COLUMNS, ROWS
@@ -24,11 +24,6 @@ def check(path: Path, prompt: str) -> tuple[Score, Reading]:
     with Image.open(path) as image:
         reading = read_scene(np.asarray(image.convert("RGB")))
     return score(parse_prompt(prompt), reading), reading
-
-
-def missing(result: Score) -> list[str]:
-    """The stated attributes that the picture does not show."""
-    return [name for name, holds in result.items() if not holds and name != "joint"]
 
 
 def in_words(reading: Reading) -> str:
@@ -51,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("give a picture and its prompt, or --json")
     try:
         result, reading = check(given.picture, given.prompt)
-    except (OSError, UnidentifiedImageError) as error:
+    except OSError as error:
         parser.error(f"cannot read {given.picture}: {error}")
     print(f"seen: {in_words(reading)}")
     if not parse_prompt(given.prompt).figures:

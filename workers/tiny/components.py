@@ -1,6 +1,6 @@
 """The components of the tiny models: the published configurations with small numbers.
 
-Each comes as its class initialises it; `weights.fill_pipeline`, or a training recipe, gives it its values.
+Each comes as its class initialises it; the training recipe gives it its values.
 """
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -21,17 +21,19 @@ T5_WIDTH = 128
 FLUX_CLIP_WIDTH = 64
 # CLIP-L and CLIP-G side by side; narrower than T5, so that SD3's zero padding of the joined features is exercised.
 SD3_CLIP_WIDTHS = (FLUX_CLIP_WIDTH, 48)
-WIDTH = 96  # of both transformers, in 3 heads
+# Half the published number: noise of all channels has to pass through the transformers, which are narrow.
+LATENT_CHANNELS = 8
+WIDTH = 128  # of both transformers, in 4 heads
 HEAD_WIDTH = 32
 SD3_GRID = 32  # patches of 16 pixels: up to 512 x 512
 
 
 def flux_transformer(guidance: bool) -> FluxTransformer2DModel:
-    """Three dual-stream and four single-stream blocks; `guidance` for the distilled dev variant."""
+    """Two dual-stream and four single-stream blocks; `guidance` for the distilled dev variant."""
     return FluxTransformer2DModel(
         patch_size=1,
-        in_channels=64,
-        num_layers=3,
+        in_channels=4 * LATENT_CHANNELS,
+        num_layers=2,
         num_single_layers=4,
         attention_head_dim=HEAD_WIDTH,
         num_attention_heads=WIDTH // HEAD_WIDTH,
@@ -43,25 +45,25 @@ def flux_transformer(guidance: bool) -> FluxTransformer2DModel:
 
 
 def sd3_transformer() -> SD3Transformer2DModel:
-    """Six joint blocks, the last without a context stream as in SD3; query and key norms as in SD3.5."""
+    """Five joint blocks, the last without a context stream as in SD3; query and key norms as in SD3.5."""
     return SD3Transformer2DModel(
         sample_size=16,
         patch_size=2,
-        in_channels=16,
-        num_layers=6,
+        in_channels=LATENT_CHANNELS,
+        num_layers=5,
         attention_head_dim=HEAD_WIDTH,
         num_attention_heads=WIDTH // HEAD_WIDTH,
         joint_attention_dim=T5_WIDTH,
         caption_projection_dim=WIDTH,
         pooled_projection_dim=sum(SD3_CLIP_WIDTHS),
-        out_channels=16,
+        out_channels=LATENT_CHANNELS,
         pos_embed_max_size=SD3_GRID,
         qk_norm="rms_norm",
     )
 
 
-def vae(shift_factor: float = 0.0, scaling_factor: float = 1.0) -> AutoencoderKL:
-    """The published layout, 8x, 16 channels; latents `(B, 16, H / 8, W / 8)`."""
+def vae() -> AutoencoderKL:
+    """The published layout, 8x; latents `(B, 8, H / 8, W / 8)`, their scale and shift yet to be told."""
     return AutoencoderKL(
         in_channels=3,
         out_channels=3,
@@ -69,11 +71,11 @@ def vae(shift_factor: float = 0.0, scaling_factor: float = 1.0) -> AutoencoderKL
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=(16, 32, 48, 64),
         layers_per_block=1,
-        latent_channels=16,
+        latent_channels=LATENT_CHANNELS,
         norm_num_groups=4,
         sample_size=128,
-        scaling_factor=scaling_factor,
-        shift_factor=shift_factor,
+        scaling_factor=1.0,
+        shift_factor=0.0,
         force_upcast=True,
         use_quant_conv=False,
         use_post_quant_conv=False,

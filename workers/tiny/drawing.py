@@ -64,9 +64,10 @@ class Artist:
         with tqdm(total=len(specs), desc=title, unit="picture", mininterval=5, disable=title is None) as bar:
             while waiting or len(engine):
                 room = ROWS - len(engine)
-                report = engine.admit(waiting[:room])
+                admission = engine.admit(waiting[:room])
                 del waiting[:room]
-                for failed in (*report.failed, *(report := engine.step()).failed):
+                report = engine.step()
+                for failed in [*admission.failed, *report.failed]:
                     raise DrawingError(f"{failed.request.spec}: {failed.reason}") from failed.cause
                 for drawn in report.drawn:
                     pictures[drawn.request.id] = _picture(drawn)

@@ -7,6 +7,8 @@ Prints tables; writes evaluation.json, strips and the worst failures to --out.
 import argparse
 import json
 import logging
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +28,23 @@ from workers.tiny.evaluation import (
     draw_and_score,
     measure_the_measure,
     measure_vae,
+    seconds_alone,
 )
 from workers.tiny.pipelines import NAMES
 from workers.tiny.prompts import held_out_prompts
 
 RESULTS = "evaluation.json"
+# What is compared with the defaults on all prompts: guidance against none, dev's usual steps, schnell's fewest.
+CONTRASTS: Mapping[str, Mapping[str, float]] = {
+    "tiny-sd3": {"guidance_scale": 1.0},
+    "tiny-flux-dev": {"num_inference_steps": 28},
+    "tiny-flux-schnell": {"num_inference_steps": 1},
+}
+LEAST_OF_RENDERS = 0.99  # joint, of the right scenes
+MOST_OF_WRONG = 0.02  # joint, of others
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.tiny.evaluate", description=__doc__)
     parser.add_argument("--models", type=Path, default=MODELS_DIR, help="folder of the models")
     parser.add_argument("--only", choices=NAMES, help="evaluate this model alone")
@@ -53,6 +64,10 @@ def main() -> None:
         "two": measure_the_measure(arguments.pairs, figures=2),
     }
     print(f"\nThe measure itself, in percent\n\n{tables.measure_table(results['measure'])}\n")
+    for measured in results["measure"].values():
+        if measured["renders"]["joint"] < LEAST_OF_RENDERS or measured["wrong"]["joint"] > MOST_OF_WRONG:
+            print("The measure itself is wrong: it must pass renders of the prompt, and no others.")
+            return 1
     vae = AutoencoderKL.from_pretrained(arguments.models / names[0] / "vae")
     results["vae"] = measure_vae(vae, 200)
     print(f"The VAE: {results['vae']['psnr_db']:.1f} dB, joint {results['vae']['adherence']['joint']:.1%}\n")
@@ -71,6 +86,7 @@ def main() -> None:
         exhibits.save(exhibits.guidance_strip(artist), arguments.out / "guidance.png")
         exhibits.save(exhibits.prompt_grid(artist), arguments.out / "prompts.png")
     print(f"\nThe results are in {arguments.out / RESULTS}, the pictures beside it.")
+    return 0
 
 
 def quiet() -> None:
@@ -83,10 +99,13 @@ def _evaluate(artist: Artist, name: str, arguments: argparse.Namespace) -> dict[
     one, two = held_out_prompts(arguments.prompts, figures=1), held_out_prompts(arguments.pairs, figures=2)
     singles = draw_and_score(artist, name, one, f"{name}, one figure")
     pairs = draw_and_score(artist, name, two, f"{name}, two figures")
+    contrast = draw_and_score(artist, name, one, f"{name}, {CONTRASTS[name]}", **CONTRASTS[name])
     exhibits.save(exhibits.failures([*singles, *pairs]), arguments.out / f"{name}-failures.png")
     return {
         "one": means(result.score for result in singles),
         "two": means(result.score for result in pairs),
+        "contrast": {**CONTRASTS[name], **means(result.score for result in contrast)},
+        "seconds": seconds_alone(artist, name),
         "length": by_length(artist, name, singles),
         "grid": by_steps_and_guidance(artist, name, one[: arguments.grid]),
         "sizes": by_size(artist, name, one[: arguments.grid]),
@@ -105,4 +124,4 @@ def _save(path: Path, results: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

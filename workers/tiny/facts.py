@@ -12,7 +12,7 @@ class FigureFacts:
     """One figure as far as it is described; None is not stated."""
 
     shape: str
-    colour: str
+    colour: str | None = None
     size: str | None = None
     row: int | None = None
     column: int | None = None

@@ -4,28 +4,40 @@ Understands what `captions` writes and what people write like it; words about ot
 """
 
 import re
+from collections.abc import Iterable
 
 from workers.tiny.captions import AMERICAN, RELATION_WORDS, SIZE_WORDS
 from workers.tiny.facts import Facts, FigureFacts
 from workers.tiny.scenes import COLOURS, COLUMNS, ROWS, SHAPES, Background
 
+
+def _any(words: Iterable[str]) -> str:
+    return f"(?:{'|'.join(sorted(words, key=len, reverse=True))})"
+
+
 _SIZES = {word: size for size, words in SIZE_WORDS.items() for word in words}
 _RELATIONS = {word: relation for relation, words in RELATION_WORDS.items() for word in words}
-
-
-def _any(words: object) -> str:
-    return "|".join(sorted(map(str, words), key=len, reverse=True))  # type: ignore[call-overload]
-
-
-_COLOUR, _SHAPE = _any(COLOURS), _any(SHAPES)
-_FIGURE = re.compile(rf"\b(?:(?P<size>{_any(_SIZES)}) )?(?P<colour>{_COLOUR}) (?P<shape>{_SHAPE})\b")
-_RELATION = re.compile(rf"(?P<words>{_any(_RELATIONS)}) (?:the |an? )?")
-_BETWEEN_SHAPES = re.compile(rf"(?:{_SHAPE}) (?:is )?(?P<words>{_any(_RELATIONS)}) (?:the )?(?:{_SHAPE})\b")
+_OPPOSITE = {
+    "to the left of": "to the right of",
+    "to the right of": "to the left of",
+    "above": "below",
+    "below": "above",
+}
+_COLOUR, _SHAPE, _RELATED = _any(COLOURS), _any(SHAPES), _any(_RELATIONS)
+_FIGURE = re.compile(
+    rf"\b(?:(?P<article>an?) )?(?:(?P<size>{_any(_SIZES)}) )?(?:(?P<colour>{_COLOUR}) )?(?P<shape>{_SHAPE})\b"
+)
+_RELATION = re.compile(rf"\b(?P<words>{_RELATED})\b")
+_BETWEEN_SHAPES = re.compile(rf"\b(?P<first>{_SHAPE}) (?:is )?(?P<words>{_RELATED}) (?:the )?(?P<second>{_SHAPE})\b")
 _PLACE = re.compile(r"\b(?:(?P<row>top|bottom) (?P<column>left|right)|(?P<only>top|bottom|left|right|centre|middle))\b")
-_BACKGROUNDS = (
-    ("gradient", re.compile(rf"(?:gradient background from )?({_COLOUR}) to ({_COLOUR})(?: gradient background)?")),
-    ("striped", re.compile(rf"(?:striped )?({_COLOUR}) and ({_COLOUR}) (?:striped )?background")),
-    ("plain", re.compile(rf"(?:plain )?({_COLOUR})( )background|background is (?:plain )?({_COLOUR})\b(?! \w)")),
+_GRADIENT = re.compile(
+    rf"\bgradient background from ({_COLOUR}) to ({_COLOUR})\b|\b({_COLOUR}) to ({_COLOUR}) gradient background\b"
+)
+_STRIPED = re.compile(
+    rf"\bstriped ({_COLOUR}) and ({_COLOUR}) background\b|\b({_COLOUR}) and ({_COLOUR}) striped background\b"
+)
+_PLAIN = re.compile(
+    rf"(?<!and )(?<!to )\b({_COLOUR}) background\b|\bbackground is (?:plain )?({_COLOUR})\b(?! (?:and|to)\b)"
 )
 
 
@@ -35,26 +47,27 @@ def parse_prompt(prompt: str) -> Facts:
     for british, american in AMERICAN.items():
         text = text.replace(american, british)
     background, text = _background(text)
-    found = list(_FIGURE.finditer(text))
+    # "the circle" without a colour speaks of a circle that was mentioned before.
+    found = [m for m in _FIGURE.finditer(text) if m["colour"] or m["article"] or m["size"]]
     figures = []
     for i, match in enumerate(found):
         end = found[i + 1].start() if i + 1 < len(found) else len(text)
         # Up to the next figure and no further than the sentence; "left of" is no place.
-        after = re.split(r"[.]", _RELATION.sub(" ", text[match.end() : end]))[0]
-        size, (row, column) = match["size"], _place(after)
-        figures.append(FigureFacts(match["shape"], match["colour"], size and _SIZES[size], row, column))
+        after = _RELATION.sub(" ", text[match.end() : end]).split(".")[0]
+        row, column = _place(after)
+        figures.append(
+            FigureFacts(match["shape"], match["colour"], match["size"] and _SIZES[match["size"]], row, column)
+        )
     return Facts(tuple(figures), background, _relation(text, found) if len(figures) == 2 else None)
 
 
 def _background(text: str) -> tuple[Background | None, str]:
     """The background, and the text without it."""
-    for fill, pattern in _BACKGROUNDS:
+    for fill, pattern in (("gradient", _GRADIENT), ("striped", _STRIPED), ("plain", _PLAIN)):
         match = pattern.search(text)
         if match:
-            first, second, *rest = match.groups()
-            rest = [colour for colour in rest if colour]
-            plain = fill == "plain"
-            background = Background(fill, first or rest[0], None if plain else second)
+            colour, *second = [group for group in match.groups() if group]
+            background = Background(fill, colour, second[0] if second else None)
             return background, f"{text[: match.start()]} {text[match.end() :]}"
     return None, text
 
@@ -68,8 +81,11 @@ def _place(text: str) -> tuple[int | None, int | None]:
 
 
 def _relation(text: str, figures: list[re.Match[str]]) -> str | None:
+    """Of the first figure to the second, even where the prompt names them the other way round."""
     between = _BETWEEN_SHAPES.search(text)
-    if between:
-        return _RELATIONS[between["words"]]
-    words = _RELATION.search(text[figures[0].end() : figures[1].start()])
-    return _RELATIONS[words["words"]] if words else None
+    if between is None:
+        words = _RELATION.search(text[figures[0].end() : figures[1].start()])
+        return _RELATIONS[words["words"]] if words else None
+    relation = _RELATIONS[between["words"]]
+    turned = between["first"] == figures[1]["shape"] != figures[0]["shape"]
+    return _OPPOSITE[relation] if turned else relation

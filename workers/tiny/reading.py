@@ -1,11 +1,12 @@
 """Reads a scene back from pixels, knowing nothing of the prompt: what is to be seen, not what was meant.
 
-The background is told from the picture's edge, which no figure reaches. What differs from it falls into connected
-pieces; each piece is compared with every shape, drawn to its measure.
+The background is told from the picture's edge, which figures hardly reach. What differs from it falls into connected
+pieces; each piece is compared with every shape, drawn to its measure. What resembles nothing in the world is "unknown".
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from workers.tiny.scenes import CENTRES, COLOURS, SHAPES, SIZES, Background
 
 EDGE = 0.03  # of the shorter side: how wide the edge is that tells the background
 CONTRAST = 48.0  # distance in RGB from the background that makes a pixel part of a figure
+FAR = 70.0  # distance in RGB from the nearest colour that makes a colour none of the world's
+ALIKE = 0.6  # intersection over union with the most similar shape
+OFF = 1.3  # a diameter larger or smaller by this factor is none of the world's
+UNKNOWN = "unknown"
 SMALLEST = 0.004  # of the squared shorter side: what is smaller is a blemish, not a figure
 
 Mask = NDArray[np.bool_]  # (H, W)
@@ -53,8 +58,9 @@ def read_scene(picture: Picture) -> Reading:
 
 
 def colour_name(colour: NDArray[np.float32]) -> str:
-    """The nearest of COLOURS to an RGB triple."""
-    return min(COLOURS, key=lambda name: math.dist(colour, COLOURS[name]))
+    """The nearest of COLOURS to an RGB triple, or "unknown" far from all of them."""
+    name = min(COLOURS, key=lambda name: math.dist(colour, COLOURS[name]))
+    return name if math.dist(colour, COLOURS[name]) <= FAR else UNKNOWN
 
 
 def _read_background(picture: NDArray[np.float32]) -> tuple[Background, NDArray[np.float32]]:
@@ -99,8 +105,13 @@ def _differs(picture: NDArray[np.float32], backdrop: NDArray[np.float32], stripe
         along = ((picture - first) @ (second - first) / ((second - first) @ (second - first))).clip(0, 1)
         mixture = np.linalg.norm(picture - (first + along[..., None] * (second - first)), axis=2) <= CONTRAST
         place = np.arange(width) % (width // STRIPES)
-        seam = np.minimum(place, width // STRIPES - 1 - place) < max(2, width // 64)
-        far &= ~(mixture & seam[None, :])
+        reach = max(2, width // 64)
+        seam = np.minimum(place, width // STRIPES - 1 - place) < reach
+        # Unless it hangs together with a figure beside the seam: orange is a mixture of red and yellow.
+        figure: Mask = far & ~(mixture & seam[None, :])
+        for _ in range(2 * reach):
+            figure = far & _grown(figure)
+        far = figure
     return far
 
 
@@ -108,12 +119,18 @@ def _pieces(mask: Mask) -> list[Mask]:
     """The connected pieces of a mask, diagonal neighbours included: each pixel takes the largest number around it."""
     numbers = np.where(mask, np.arange(1, mask.size + 1).reshape(mask.shape), 0)
     while True:
-        padded = np.pad(numbers, 1)
-        rows = np.maximum(np.maximum(padded[:-2], padded[2:]), padded[1:-1])
-        spread = np.where(mask, np.maximum(np.maximum(rows[:, :-2], rows[:, 2:]), rows[:, 1:-1]), 0)
+        spread = np.where(mask, _grown(numbers), 0)
         if np.array_equal(spread, numbers):
             return [numbers == number for number in np.unique(numbers) if number > 0]
         numbers = spread
+
+
+def _grown(values: NDArray[Any]) -> NDArray[Any]:
+    """Each pixel becomes the largest of itself and its eight neighbours."""
+    padded = np.pad(values, 1)
+    rows = np.maximum(np.maximum(padded[:-2], padded[2:]), padded[1:-1])
+    largest: NDArray[Any] = np.maximum(np.maximum(rows[:, :-2], rows[:, 2:]), rows[:, 1:-1])
+    return largest
 
 
 def _read_figure(picture: Picture, piece: Mask) -> Sighting:
@@ -132,15 +149,20 @@ def _read_figure(picture: Picture, piece: Mask) -> Sighting:
     overlap, shape, radius, x, y = best
     diameter = 2 * radius / min(height, width)
     return Sighting(
-        shape=shape,
+        shape=shape if overlap >= ALIKE else UNKNOWN,
         colour=colour_name(np.median(picture[_core(piece)], axis=0)),
-        size=min(SIZES, key=lambda name: abs(math.log(diameter / SIZES[name]))),
+        size=_size(diameter),
         row=_nearest(y / height),
         column=_nearest(x / width),
         x=x / width,
         y=y / height,
         overlap=overlap,
     )
+
+
+def _size(diameter: float) -> str:
+    size = min(SIZES, key=lambda name: abs(math.log(diameter / SIZES[name])))
+    return size if 1 / OFF < diameter / SIZES[size] < OFF else UNKNOWN
 
 
 def _extent(shape: str) -> tuple[float, float, float, float]:

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from app.catalog.catalog import Catalog
 from workers.tiny.adherence import means
 from workers.tiny.build import MODELS_DIR
 from workers.tiny.drawing import Artist
@@ -10,7 +11,10 @@ from workers.tiny.evaluation import Result, draw_and_score, measure_vae
 from workers.tiny.pipelines import NAMES
 from workers.tiny.prompts import held_out_prompts
 
-PROMPTS = 24
+PROMPTS = 16
+# The recipe is here; the weights that it makes are still to come.
+TRAINED = Catalog.load()["tiny-sd3"].source.revision != "0-random"
+pytestmark = pytest.mark.skipif(not TRAINED, reason="the bundled weights are not trained yet")
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +44,19 @@ def test_one_step_is_worse_than_many(artist: Artist, name: str, few: int, many: 
     assert joint(draw_and_score(artist, name, prompts, num_inference_steps=many)) >= after_few + 0.25
 
 
+def test_guidance_helps_sd3(artist: Artist) -> None:
+    """Whoever loses the unconditional row shows it here."""
+    prompts = held_out_prompts(PROMPTS, figures=2)
+    held = [
+        sum(sum(result.score.values()) for result in draw_and_score(artist, "tiny-sd3", prompts, guidance_scale=scale))
+        for scale in (1.0, 3.5)
+    ]
+    assert held[0] < held[1]
+
+
 def test_the_vae_keeps_what_it_is_shown() -> None:
     from diffusers import AutoencoderKL
 
     measured = measure_vae(AutoencoderKL.from_pretrained(MODELS_DIR / "tiny-sd3" / "vae"), 24)
-    assert measured["psnr_db"] >= 29
+    assert measured["psnr_db"] >= 30
     assert measured["adherence"]["joint"] >= 0.95

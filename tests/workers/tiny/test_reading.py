@@ -1,5 +1,6 @@
 """The evaluator: it must see what is there, and must not see what is not."""
 
+import itertools
 import random
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from workers.tiny.facts import Facts, FigureFacts, facts_of
 from workers.tiny.prompts import held_out_prompts
 from workers.tiny.reading import read_scene
 from workers.tiny.render import render
-from workers.tiny.scenes import Background, Figure, Scene
+from workers.tiny.scenes import SIZES, Background, Figure, Scene
 
 RING = Figure("ring", "red", "medium", 1, 0)
 SCENE = Scene(Background("plain", "blue", None), (RING,))
@@ -68,6 +69,27 @@ def test_one_wrong_attribute_is_the_one_that_is_named(attribute: str, change: di
 def test_a_wrong_background_is_seen(background: Background) -> None:
     result = drawn(Scene(background, (RING,)))
     assert [name for name, holds in result.items() if not holds] == ["background", "joint"]
+
+
+@pytest.mark.parametrize(
+    ("colour", "first", "second"), [("orange", "red", "yellow"), ("pink", "red", "white"), ("purple", "red", "blue")]
+)
+@pytest.mark.parametrize("shape", ["circle", "star", "ring"])
+def test_a_colour_between_those_of_the_stripes_is_no_background(
+    shape: str, colour: str, first: str, second: str
+) -> None:
+    for size, column in itertools.product(SIZES, range(3)):
+        scene = Scene(Background("striped", first, second), (Figure(shape, colour, size, 1, column),))
+        assert score(facts_of(scene), read_scene(render(scene, 128, 128)))["joint"], (size, column)
+
+
+def test_what_resembles_nothing_is_unknown() -> None:
+    picture = render(Scene(SCENE.background, ()), 128, 128).copy()
+    picture[40:80, 40:50] = picture[70:80, 40:80] = (128, 128, 128)
+    (seen,) = read_scene(picture).figures
+    assert (seen.shape, seen.colour) == ("unknown", "unknown")
+    picture[30:110, 20:120] = (250, 225, 50)
+    assert read_scene(picture).figures[0].size == "unknown"
 
 
 def test_a_figure_too_many_or_too_few_is_seen() -> None:

@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from workers.tiny.captions import some_facts, write_caption, write_captions
+from app.cli.demo_requests import DEMO_REQUESTS
+from workers.tiny.captions import REMARKS, some_facts, write_caption, write_captions
 from workers.tiny.facts import Facts, FigureFacts, facts_of
 from workers.tiny.parsing import parse_prompt
 from workers.tiny.prompts import held_out_prompts
@@ -100,12 +101,30 @@ def test_captions_are_repeatable_and_go_from_terse_to_long() -> None:
             "a green triangle left of a white circle",
             Facts((FigureFacts("triangle", "green"), FigureFacts("circle", "white")), relation="to the left of"),
         ),
+        ("a ring on the left", Facts((FigureFacts("ring", row=1, column=0),))),
+        ("a red circle and a ring", Facts((FigureFacts("circle", "red"), FigureFacts("ring")))),
+        (
+            "a red circle and a blue square. the square is to the left of the circle",
+            Facts((FigureFacts("circle", "red"), FigureFacts("square", "blue")), relation="to the right of"),
+        ),
+        ("a red ring on a blurred background", Facts((FigureFacts("ring", "red"),))),
+        ("a red ring on a black and white background, blue to green", Facts((FigureFacts("ring", "red"),))),
         ("a horse in the rain", Facts(())),
         ("", Facts(())),
     ],
 )
 def test_prompts_that_people_write_are_understood(prompt: str, facts: Facts) -> None:
     assert parse_prompt(prompt) == facts
+
+
+def test_what_the_demo_asks_for_is_understood() -> None:
+    """Or the demo would find nothing missing in any picture."""
+    for request in DEMO_REQUESTS:
+        facts = parse_prompt(request.prompt)
+        assert len(facts.figures) == sum(shape in request.prompt for shape in SHAPES), request.prompt
+        assert all(figure.colour for figure in facts.figures), request.prompt
+        assert (facts.background is not None) == ("background" in request.prompt), request.prompt
+        assert (facts.relation is not None) == (len(facts.figures) == 2), request.prompt
 
 
 def test_relations_are_true_of_their_scenes() -> None:
@@ -129,8 +148,6 @@ def test_relations_are_true_of_their_scenes() -> None:
 
 def test_no_remark_speaks_of_the_scene() -> None:
     """A word of the world among the words about other things would be a fact that nobody states."""
-    from workers.tiny.captions import REMARKS
-
     world = {
         *SHAPES,
         *COLOURS,

@@ -1,13 +1,26 @@
 """python -m workers.tiny.training: retrain the bundled models from nothing, or go on with a run that was cut off."""
 
 import argparse
+import os
+import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from workers.tiny.training.recipe import Budget, Recipe
 
-PARTS = ("vae", "encoders", "latents", "sd3", "flux_teacher", "flux_dev", "pairs", "flux_schnell")
+# In the order in which they need each other.
+PARTS: Mapping[str, Callable[[Recipe], object]] = {
+    "vae": lambda recipe: recipe.vae,
+    "encoders": lambda recipe: recipe.encoders,
+    "latents": lambda recipe: recipe.latents,
+    "sd3": lambda recipe: recipe.sd3,
+    "flux-teacher": lambda recipe: recipe.flux_teacher,
+    "flux-dev": lambda recipe: recipe.flux_dev,
+    "pairs": lambda recipe: recipe.pairs,
+    "flux-schnell": lambda recipe: recipe.flux_schnell,
+}
 
 
 def main() -> None:
@@ -17,9 +30,17 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     arguments.run.mkdir(parents=True, exist_ok=True)
-    recipe = Recipe(arguments.run, torch.device(arguments.device), Budget())
-    for part in [arguments.only] if arguments.only else PARTS:
-        getattr(recipe, part)
+    device = torch.device(arguments.device)
+    (arguments.run / "hardware.txt").write_text(f"{_hardware(device)}\n", encoding="utf-8")
+    recipe = Recipe(arguments.run, device, Budget())
+    for train_part in [PARTS[arguments.only]] if arguments.only else PARTS.values():
+        train_part(recipe)
+
+
+def _hardware(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores ({platform.machine()}), {torch.get_num_threads()} of them for each stage"
 
 
 if __name__ == "__main__":

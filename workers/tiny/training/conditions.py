@@ -18,7 +18,7 @@ class Condition:
     context: Tensor
     pooled: Tensor
 
-    def __getitem__(self, prompts: slice) -> "Condition":
+    def __getitem__(self, prompts: slice | list[int]) -> "Condition":
         return Condition(self.context[prompts], self.pooled[prompts])
 
     def __add__(self, other: "Condition") -> "Condition":
@@ -30,7 +30,21 @@ class Condition:
 
     def pick(self, tokens: Tensor) -> "Condition":
         """Keep these tokens of the context, a (K,) of indices."""
-        return Condition(self.context[:, tokens], self.pooled)
+        return Condition(self.context[:, tokens.to(self.context.device)], self.pooled)
+
+    def where(self, kept: Tensor, other: "Condition") -> "Condition":
+        """These prompts where `kept` (B,) is true, and the other, a single one, elsewhere."""
+        return Condition(
+            torch.where(kept[:, None, None], self.context, other.context),
+            torch.where(kept[:, None], self.pooled, other.pooled),
+        )
+
+    def half(self) -> "Condition":
+        """In half precision on the CPU, for keeping many."""
+        return Condition(self.context.half().cpu(), self.pooled.half().cpu())
+
+    def to(self, device: torch.device) -> "Condition":
+        return Condition(self.context.float().to(device), self.pooled.float().to(device))
 
 
 @torch.no_grad()

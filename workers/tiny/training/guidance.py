@@ -43,4 +43,4 @@ def guidance_stage(
         # The targets grow with the guidance: without this, the strongest would be all that is learnt.
         return (error.square() / scale).mean()
 
-    return Stage("flux-dev", student, loss, steps, matrix_rate=1e-3)
+    return Stage("flux-dev", student, loss, steps, matrix_rate=2e-3)

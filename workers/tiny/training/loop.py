@@ -20,7 +20,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 WARMUP_STEPS = 100
-SAVE_EVERY = 200  # steps
+SAVE_EVERY = 200
+
+
+class RunError(Exception):
+    """A run that cannot go on from what lies in its folder."""
 
 
 @dataclass
@@ -34,7 +38,7 @@ class Draw:
 
     def __post_init__(self) -> None:
         seed = crc32(f"{self.stage}/{self.step}".encode())
-        self.rng = random.Random(seed)  # training data, not secrets
+        self.rng = random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)
 
 
@@ -42,8 +46,8 @@ class Draw:
 class Stage:
     """One thing to train: `loss` gives a step's loss.
 
-    The rates of Muon, for matrices and convolutions, and of AdamW, for the rest, warm up and then fall to zero as a
-    cosine.
+    The rates of Muon, for matrices and convolutions, and of AdamW, for the rest, warm up, hold for a share of the
+    steps, and then fall to zero as a cosine.
     """
 
     name: str
@@ -52,20 +56,29 @@ class Stage:
     steps: int
     matrix_rate: float
     rate: float = 2e-3
+    hold: float = 0.0
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What a run that goes on must have in common with its beginning."""
+        return {"steps": self.steps, "matrix_rate": self.matrix_rate, "rate": self.rate, "hold": self.hold}
 
 
 def train(stage: Stage, folder: Path) -> None:
     """Train `stage.module` in place, going on from `folder/<name>.pt` where there is one.
 
     Writes the checkpoint every SAVE_EVERY steps and a line of `<name>.csv` with each: step, mean loss since the last
-    line, seconds of training so far.
+    line, seconds of training so far. Raises RunError for a checkpoint of another stage's settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, curve = folder / f"{stage.name}.pt", folder / f"{stage.name}.csv"
     optimizer = Optimizer(stage)
     done, seconds = 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        if state["settings"] != stage.settings:
+            begun = f"{checkpoint} was begun with {state['settings']}, not {stage.settings}"
+            raise RunError(f"{begun}; remove it to start anew")
         stage.module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         done, seconds = state["step"], state["seconds"]
@@ -78,7 +91,7 @@ def train(stage: Stage, folder: Path) -> None:
         loss = stage.loss(Draw(stage.name, step))
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(stage.module.parameters(), 1.0)
-        optimizer.step(_share(step, stage.steps))
+        optimizer.step(_share(step, stage))
         losses.append(loss.item())
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
             mean, seconds = math.fsum(losses) / len(losses), time.monotonic() - started
@@ -89,6 +102,7 @@ def train(stage: Stage, folder: Path) -> None:
                 {
                     "module": stage.module.state_dict(),
                     "optimizer": optimizer.state_dict(),
+                    "settings": stage.settings,
                     "step": step + 1,
                     "seconds": seconds,
                 },
@@ -138,9 +152,11 @@ class Optimizer:
             part.load_state_dict(state)
 
 
-def _share(step: int, steps: int) -> float:
-    warm = min(1.0, (step + 1) / WARMUP_STEPS)
-    return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
+def _share(step: int, stage: Stage) -> float:
+    """The share of the full rates at a step."""
+    held = stage.hold * stage.steps
+    fallen = max(0.0, step - held) / (stage.steps - held)
+    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, fallen)))
 
 
 def _save(path: Path, state: dict[str, object]) -> None:

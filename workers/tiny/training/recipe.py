@@ -30,12 +30,12 @@ CORPUS = 6000  # captions that the tokenizers learn from
 class Budget:
     """Steps of each stage, and how many pictures of each size the transformers learn from."""
 
-    vae: int = 2400
+    vae: int = 1600
     text: int = 2800
-    sd3: int = 5000
-    flux: int = 4200
-    flux_dev: int = 1200
-    flux_schnell: int = 1800
+    sd3: int = 12000
+    flux: int = 9000
+    flux_dev: int = 1500
+    flux_schnell: int = 2000
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
     pairs: Mapping[Size, int] = field(default_factory=lambda: PAIRS)
 

@@ -18,9 +18,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workers.tiny.captions import some_facts, write_caption
+from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.scenes import draw_scene
-from workers.tiny.training.flow import FEW_TOKENS, FULL, FULL_CONTEXT_SHARE, TOKENS_PER_STEP, Encode
-from workers.tiny.training.latents import Size, load_tensor, save_tensor
+from workers.tiny.training.flow import FEW_TOKENS, FULL, TOKENS_PER_STEP, WHOLE_SHARE, Encode
+from workers.tiny.training.latents import Size, fingerprint, load_tensor, save_tensor, was_made
 from workers.tiny.training.loop import Draw, Stage
 from workers.tiny.training.velocity import VAE_SCALE, flux_velocity
 
@@ -36,7 +37,7 @@ PAIRS: Mapping[Size, int] = {
 
 @dataclass(frozen=True)
 class Pairs:
-    """N noises, the pictures that the teacher made of them `(N, 16, H / 8, W / 8)`, and what it was asked for."""
+    """N noises, the pictures that the teacher made of them `(N, C, H / 8, W / 8)`, and what it was asked for."""
 
     captions: list[str]
     noises: Tensor
@@ -44,21 +45,22 @@ class Pairs:
 
 
 def draw_pairs(teacher: FluxTransformer2DModel, encode: Encode, size: Size, count: int, folder: Path) -> Pairs:
-    """Have the teacher draw `count` pictures of one size, or read them from `folder` where they lie."""
+    """Have the teacher draw `count` pictures of one size, or read them from `folder` where it left them."""
     width, height = size
     name = f"pairs-{width}x{height}"
     rng = random.Random(crc32(name.encode()))
     captions = [write_caption(some_facts(draw_scene(rng), rng), rng, long_share=0.1) for _ in range(count)]
-    shape = (count, 16, height // VAE_SCALE, width // VAE_SCALE)
+    shape = (count, LATENT_CHANNELS, height // VAE_SCALE, width // VAE_SCALE)
     noises = torch.randn(shape, generator=torch.Generator().manual_seed(crc32(name.encode())))
     file = folder / f"{name}.safetensors"
-    if not file.exists():
+    origin = f"{count} by {fingerprint(teacher)}"
+    if not was_made(file, origin):
         batch = max(4, TOKENS_PER_STEP // (width * height // 256 + PAIR_TOKENS))
         pictures = [
             _draw(teacher, encode, captions[start : start + batch], noises[start : start + batch])
             for start in tqdm(range(0, count, batch), desc=name, unit_scale=batch, unit="picture", mininterval=5)
         ]
-        save_tensor(torch.cat(pictures), file)
+        save_tensor(torch.cat(pictures), file, origin)
     return Pairs(captions, noises, load_tensor(file))
 
 
@@ -68,7 +70,7 @@ def _draw(teacher: FluxTransformer2DModel, encode: Encode, captions: list[str], 
     device = teacher.device
     condition = encode(captions, FULL)
     tokens = torch.linspace(0, condition.context.shape[1] - 1, PAIR_TOKENS).long()  # evenly spread
-    condition = condition.pick(tokens.to(device))
+    condition = condition.pick(tokens)
     latents = noises.to(device)
     even = torch.linspace(1, 0, TEACHER_STEPS + 1)
     times = TEACHER_SHIFT * even / (1 + (TEACHER_SHIFT - 1) * even)
@@ -96,13 +98,13 @@ def reflow_stage(
         rng = draw.rng
         (size,) = rng.choices(list(pairs), [len(p.captions) for p in pairs.values()])
         data = pairs[size]
-        whole, few = rng.random() < FULL_CONTEXT_SHARE, rng.randint(*FEW_TOKENS)
+        whole, few = rng.random() < WHOLE_SHARE, rng.randint(*FEW_TOKENS)
         count = max(4, TOKENS_PER_STEP // (size[0] * size[1] // 256 + (FULL if whole else few)))
         chosen = rng.sample(range(len(data.captions)), min(count, len(data.captions)))
         condition = encode([data.captions[i] for i in chosen], FULL)
         if not whole:
             tokens = torch.randperm(condition.context.shape[1], generator=draw.generator)[:few]
-            condition = condition.pick(tokens.to(device))
+            condition = condition.pick(tokens)
         noises, pictures = data.noises[chosen].to(device), data.pictures[chosen].to(device)
         count = len(chosen)
         slices = torch.randperm(count, generator=draw.generator) + torch.rand(count, generator=draw.generator)
@@ -112,4 +114,4 @@ def reflow_stage(
         noisy = (1 - share) * pictures + share * noises
         return (flux_velocity(student, noisy, times, condition) - (noises - pictures)).square().mean()
 
-    return Stage("flux-schnell", student, loss, steps, matrix_rate=2e-3)
+    return Stage("flux-schnell", student, loss, steps, matrix_rate=3e-3)

@@ -1,4 +1,4 @@
-"""The transformers as functions of latents `(B, 16, H / 8, W / 8)` and times `(B,)` from 0 (picture) to 1 (noise).
+"""The transformers as functions of latents `(B, C, H / 8, W / 8)` and times `(B,)` from 0 (picture) to 1 (noise).
 
 Both predict the velocity `noise - picture` of the straight line between the two.
 """
