@@ -29,17 +29,17 @@ def guidance_stage(
     student: FluxTransformer2DModel, teacher: FluxTransformer2DModel, batches: Batches, steps: int
 ) -> Stage:
     def loss(draw: Draw) -> Tensor:
-        pictures, condition, nothing = batches.draw(draw, LATE, dropped=0.0)
-        noisy, times, _ = add_noise(pictures, draw)
+        batch = batches.draw(draw, LATE, dropped=0.0)
+        noisy, times, _ = add_noise(batch.pictures, draw)
         low, high = (math.log(value) for value in GUIDANCE)
         guidance = (low + (high - low) * torch.rand(len(noisy), generator=draw.generator)).exp().to(noisy.device)
         with torch.no_grad():
             with_prompt, without = flux_velocity(
-                teacher, torch.cat([noisy, noisy]), torch.cat([times, times]), condition + nothing
+                teacher, torch.cat([noisy, noisy]), torch.cat([times, times]), batch.condition + batch.nothing
             ).chunk(2)
         scale = guidance[:, None, None, None]
         target = without + scale * (with_prompt - without)
-        error = flux_velocity(student, noisy, times, condition, guidance) - target
+        error = flux_velocity(student, noisy, times, batch.condition, guidance) - target
         # The targets grow with the guidance: without this, the strongest would be all that is learnt.
         return (error.square() / scale).mean()
 
