@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.catalog.catalog import Catalog
 from tests.system.up import Up
+from tests.trained import needs_trained_weights
 from workers.tiny.adherence import score
 from workers.tiny.prompts import held_out_prompts
 from workers.tiny.reading import read_scene
@@ -22,8 +22,7 @@ MODELS = {
     "tiny-sd3": ((16, 28), (2.5, 5.0)),
 }
 SIZES = ((128, 128), (128, 128), (192, 128))
-TRAINED = Catalog.load()["tiny-sd3"].source.revision != "0-random"
-pytestmark = pytest.mark.skipif(not TRAINED, reason="the bundled weights are not trained yet")
+pytestmark = needs_trained_weights
 
 
 @pytest.fixture(scope="module")

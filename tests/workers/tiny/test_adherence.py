@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from app.catalog.catalog import Catalog
+from tests.trained import needs_trained_weights
 from workers.tiny.adherence import means
 from workers.tiny.build import MODELS_DIR
 from workers.tiny.drawing import Artist
@@ -12,9 +12,7 @@ from workers.tiny.pipelines import NAMES
 from workers.tiny.prompts import held_out_prompts
 
 PROMPTS = 16
-# The recipe is here; the weights that it makes are still to come.
-TRAINED = Catalog.load()["tiny-sd3"].source.revision != "0-random"
-pytestmark = pytest.mark.skipif(not TRAINED, reason="the bundled weights are not trained yet")
+pytestmark = needs_trained_weights
 
 
 @pytest.fixture(scope="module")

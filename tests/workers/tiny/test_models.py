@@ -10,7 +10,7 @@ import torch
 from diffusers import FluxPipeline, StableDiffusion3Pipeline
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from app.catalog.catalog import Catalog
+from tests.trained import needs_trained_weights
 from workers.tiny.build import MODELS_DIR
 from workers.tiny.captions import write_captions
 from workers.tiny.pipelines import NAMES
@@ -72,11 +72,6 @@ def draw(pipeline: Any, name: str, **changes: Any) -> torch.Tensor:
     return latents
 
 
-untrained = pytest.mark.skipif(
-    Catalog.load()["tiny-sd3"].source.revision == "0-random", reason="the bundled weights are not trained yet"
-)
-
-
 def test_three_models_fit_in_25_megabytes() -> None:
     assert sum(path.stat().st_size for path in MODELS_DIR.rglob("*") if path.is_file()) < 25e6
 
@@ -88,7 +83,7 @@ def test_diffusers_loads_them_as_float32(pipelines: dict[str, Any], name: str) -
             assert {parameter.dtype for parameter in component.parameters()} == {torch.float32}, key
 
 
-@untrained
+@needs_trained_weights
 def test_the_models_share_one_vae_and_one_t5() -> None:
     vaes = {(MODELS_DIR / name / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() for name in NAMES}
     t5s = {
@@ -98,7 +93,7 @@ def test_the_models_share_one_vae_and_one_t5() -> None:
     assert (len(vaes), len(t5s)) == (1, 1)
 
 
-@untrained
+@needs_trained_weights
 def test_tokenizers_are_learnt_from_the_captions() -> None:
     """Whoever changes a caption's words must retrain the models."""
     learnt = Tokenizers.learn(list(write_captions(seed=0, count=CORPUS)))

@@ -123,9 +123,14 @@ def cover(scene: Scene, width: int, height: int) -> Tensor:
     return covered
 
 
+def even_slices(count: int, generator: torch.Generator) -> Tensor:
+    """Numbers `(B,)` from 0 to 1, one from each of B slices of equal width, in random order."""
+    return (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+
+
 def draw_times(count: int, generator: torch.Generator) -> Tensor:
     """Times `(B,)` from 0 (picture) to 1 (noise), logit-normal, shifted, one from each slice of equal probability."""
-    slices = (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
+    slices = even_slices(count, generator)
     times = torch.special.ndtri(slices.clamp(1e-4, 1 - 1e-4)).mul(1.2).sigmoid()
     shifted: Tensor = TIME_SHIFT * times / (1 + (TIME_SHIFT - 1) * times)
     return shifted

@@ -14,7 +14,7 @@ from workers.tiny import components
 from workers.tiny.captions import write_captions
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import flux_condition, sd3_condition
-from workers.tiny.training.flow import SCENES, Batches, flow_stage
+from workers.tiny.training.flow import SCENES, Batches, Encode, flow_stage
 from workers.tiny.training.guidance import guidance_stage
 from workers.tiny.training.latents import Latents, Size, encode_scenes
 from workers.tiny.training.loop import train
@@ -119,9 +119,8 @@ class Recipe:
 
     @cached_property
     def pairs(self) -> dict[Size, Pairs]:
-        encode = partial(flux_condition, self.encoders, self.tokenizers)
         return {
-            size: draw_pairs(self.flux_dev, encode, size, count, self.folder)
+            size: draw_pairs(self.flux_dev, self._encode_flux, size, count, self.folder)
             for size, count in self.budget.pairs.items()
         }
 
@@ -129,11 +128,13 @@ class Recipe:
     def flux_schnell(self) -> FluxTransformer2DModel:
         student = components.flux_transformer(guidance=False).to(self.device)
         reflow.start_student(student, self.flux_dev)
-        encode = partial(flux_condition, self.encoders, self.tokenizers)
-        train(reflow_stage(student, self.pairs, encode, self.device, self.budget.flux_schnell), self.folder)
+        train(reflow_stage(student, self.pairs, self._encode_flux, self.device, self.budget.flux_schnell), self.folder)
         return student
 
     @cached_property
     def _flux_batches(self) -> Batches:
-        encode = partial(flux_condition, self.encoders, self.tokenizers)
-        return Batches(self.latents, encode, self.device)
+        return Batches(self.latents, self._encode_flux, self.device)
+
+    @cached_property
+    def _encode_flux(self) -> Encode:
+        return partial(flux_condition, self.encoders, self.tokenizers)

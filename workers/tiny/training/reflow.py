@@ -20,7 +20,7 @@ from tqdm import tqdm
 from workers.tiny.captions import some_facts, write_caption
 from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.scenes import draw_scene
-from workers.tiny.training.flow import FEW_TOKENS, FULL, TOKENS_PER_STEP, WHOLE_SHARE, Encode
+from workers.tiny.training.flow import FEW_TOKENS, FULL, TOKENS_PER_STEP, WHOLE_SHARE, Encode, even_slices
 from workers.tiny.training.latents import Size, fingerprint, load_tensor, save_tensor, was_made
 from workers.tiny.training.loop import Draw, Stage
 from workers.tiny.training.velocity import VAE_SCALE, flux_velocity
@@ -106,10 +106,8 @@ def reflow_stage(
             tokens = torch.randperm(condition.context.shape[1], generator=draw.generator)[:few]
             condition = condition.pick(tokens)
         noises, pictures = data.noises[chosen].to(device), data.pictures[chosen].to(device)
-        count = len(chosen)
-        slices = torch.randperm(count, generator=draw.generator) + torch.rand(count, generator=draw.generator)
         # Denser towards noise, where the first of few steps is taken.
-        times = (1 - (slices / count) ** 1.5).to(device)
+        times = (1 - even_slices(len(chosen), draw.generator) ** 1.5).to(device)
         share = times[:, None, None, None]
         noisy = (1 - share) * pictures + share * noises
         return (flux_velocity(student, noisy, times, condition) - (noises - pictures)).square().mean()
