@@ -4,6 +4,7 @@ Each comes as its class initialises it; the training recipe gives it its values.
 """
 
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.embeddings import get_2d_sincos_pos_embed
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from diffusers.models.transformers.transformer_sd3 import SD3Transformer2DModel
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
@@ -46,7 +47,7 @@ def flux_transformer(guidance: bool) -> FluxTransformer2DModel:
 
 def sd3_transformer() -> SD3Transformer2DModel:
     """Five joint blocks, the last without a context stream as in SD3; query and key norms as in SD3.5."""
-    return SD3Transformer2DModel(
+    transformer = SD3Transformer2DModel(
         sample_size=16,
         patch_size=2,
         in_channels=LATENT_CHANNELS,
@@ -60,6 +61,12 @@ def sd3_transformer() -> SD3Transformer2DModel:
         pos_embed_max_size=SD3_GRID,
         qk_norm="rms_norm",
     )
+    # The positions are part of the weights. By default a patch is a quarter of a unit from the next, as far as the
+    # pictures of `sample_size` lie within the grid: too close to tell apart in so few and narrow blocks.
+    positions = transformer.pos_embed.pos_embed
+    table = get_2d_sincos_pos_embed(WIDTH, SD3_GRID, base_size=SD3_GRID, output_type="pt")
+    positions.copy_(table.reshape(positions.shape))
+    return transformer
 
 
 def vae() -> AutoencoderKL:

@@ -3,8 +3,9 @@
 Times are drawn from a logit-normal distribution, as in the SD3 paper (arXiv 2403.03206), one from each of B slices
 so that a batch sees all of the line. Most steps see short captions, encoded beforehand, and of their context a few
 tokens drawn at random: that costs a third of seeing all of them and teaches almost the same, since most tokens'
-features tell the whole prompt. Until the rates fall, what figures cover counts more than the background, which is most
-of a picture and easy; after that all counts alike, so that the end is unbiased.
+features tell the whole prompt. What figures cover counts more than the background, which is most of a picture and
+easy, and a layout that the middle has to tell counts beside the velocity; both less while the rates fall, so that the
+end is nearly unbiased.
 """
 
 import random
@@ -17,11 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from workers.tiny.captions import some_facts, write_caption
+from workers.tiny.components import WIDTH
 from workers.tiny.render import paint_shape
 from workers.tiny.scenes import CENTRES, SIZES, Scene
 from workers.tiny.tokenizers import CLIP_LENGTH
 from workers.tiny.training.conditions import Condition
 from workers.tiny.training.latents import Latents, Size
+from workers.tiny.training.layout import LayoutHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, Stage
 from workers.tiny.training.velocity import VAE_SCALE
 
@@ -32,7 +35,8 @@ CAPTIONS = 3  # short ones of each scene
 FEW_TOKENS = (12, 20)  # of a context, when it is not whole
 SHORT, FULL = 40, 128  # T5 tokens; long prompts need the latter, which is also the models' default
 TOKENS_PER_STEP = 3200  # image and context together: small pictures come in large batches
-FIGURE_WEIGHT = 6.0  # of the loss where a figure is, while the rates hold
+FIGURE_WEIGHT = 6.0, 3.0  # of the loss where a figure is: while the rates hold, and while they fall
+LAYOUT_WEIGHT = 1.0, 0.5  # of the layout's loss
 HOLD = 0.7  # share of the steps before the rates fall
 TIME_SHIFT = 1.5  # towards noise
 EARLY_SHARE = 0.4  # of the steps, in which pictures are mostly small
@@ -52,12 +56,13 @@ Velocity = Callable[[Tensor, Tensor, Condition], Tensor]  # noisy latents, times
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures `(B, C, H / 8, W / 8)`, where their figures are `(B, 1, H / 8, W / 8)`, and their prompts; `nothing` is
-    the empty prompt, as often as there are pictures.
+    """Pictures `(B, C, H / 8, W / 8)`, where their figures are `(B, 1, H / 8, W / 8)`, their layouts
+    `(B, 2, tokens, cells)`, and their prompts; `nothing` is the empty prompt, as often as there are pictures.
     """
 
     pictures: Tensor
     figures: Tensor
+    layouts: Tensor
     condition: Condition
     nothing: Condition
 
@@ -66,9 +71,12 @@ class Batches:
     """The batches of a stage: latents with their captions' condition, all of one size."""
 
     def __init__(self, latents: Mapping[Size, Latents], encode: Encode, device: torch.device) -> None:
-        self._latents, self._encode, self._device = latents, encode, device
+        self._latents, self._encode, self.device = latents, encode, device
         self._nothing = encode([""], SHORT)
         self._short = {size: self._encode_short(size) for size in latents}
+        self._layouts = {
+            size: torch.stack([layout(scene, *size) for scene in data.scenes]) for size, data in latents.items()
+        }
 
     def draw(self, draw: Draw, sizes: Mapping[Size, float], dropped: float) -> Batch:
         """Draw pictures of one size; some of the captions are empty."""
@@ -88,13 +96,14 @@ class Batches:
             conditions, nothing = conditions[:-1], conditions[-1:]
         else:
             length = self._nothing.context.shape[1]
-            tokens = torch.randperm(length, generator=draw.generator)[:few].to(self._device)
+            tokens = torch.randperm(length, generator=draw.generator)[:few].to(self.device)
             conditions = self._short[size][[i * CAPTIONS + rng.randrange(CAPTIONS) for i in chosen]].pick(tokens)
             nothing = self._nothing.pick(tokens)
-            conditions = conditions.to(self._device).where(torch.tensor(kept, device=self._device), nothing)
+            conditions = conditions.to(self.device).where(torch.tensor(kept, device=self.device), nothing)
         return Batch(
-            pictures=data.latents[chosen].to(self._device),
-            figures=torch.stack([cover(data.scenes[i], *size) for i in chosen]).to(self._device),
+            pictures=data.latents[chosen].to(self.device),
+            figures=torch.stack([cover(data.scenes[i], *size) for i in chosen]).to(self.device),
+            layouts=self._layouts[size][chosen].to(self.device),
             condition=conditions,
             nothing=nothing.repeat(len(chosen)),
         )
@@ -144,15 +153,22 @@ def add_noise(pictures: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     return (1 - share) * pictures + share * noise, times, noise
 
 
-def flow_stage(name: str, transformer: nn.Module, velocity: Velocity, batches: Batches, steps: int) -> Stage:
+def flow_stage(
+    name: str, transformer: nn.Module, middle: nn.Module, velocity: Velocity, batches: Batches, steps: int
+) -> Stage:
+    """`middle` is the transformer's block after which its image tokens have to tell the layout."""
+    head = LayoutHead(WIDTH).to(batches.device)
+
     def loss(draw: Draw) -> Tensor:
         sizes = EARLY if draw.step < EARLY_SHARE * steps else LATE
         batch = batches.draw(draw, sizes, dropped=DROPPED_SHARE)
         noisy, times, noise = add_noise(batch.pictures, draw)
-        error = (velocity(noisy, times, batch.condition) - (noise - batch.pictures)).square()
-        if draw.step >= HOLD * steps:
-            return error.mean()
-        weight = 1 + (FIGURE_WEIGHT - 1) * batch.figures
-        return (error * weight).mean() / weight.mean()
+        with outputs_of(middle) as outputs:
+            error = (velocity(noisy, times, batch.condition) - (noise - batch.pictures)).square()
+        tokens = outputs[0][:, -batch.layouts.shape[2] :]
+        phase = 0 if draw.step < HOLD * steps else 1
+        weight = 1 + (FIGURE_WEIGHT[phase] - 1) * batch.figures
+        return (error * weight).mean() / weight.mean() + LAYOUT_WEIGHT[phase] * head.loss(tokens, batch.layouts)
 
-    return Stage(name, transformer, loss, steps, matrix_rate=8e-3, hold=HOLD)
+    module = nn.ModuleDict({"transformer": transformer, "layout": head})
+    return Stage(name, module, loss, steps, matrix_rate=8e-3, hold=HOLD)

@@ -32,10 +32,10 @@ class Budget:
 
     vae: int = 1600
     text: int = 2800
-    sd3: int = 12000
-    flux: int = 9000
-    flux_dev: int = 1500
-    flux_schnell: int = 2000
+    sd3: int = 8000
+    flux: int = 6500
+    flux_dev: int = 900
+    flux_schnell: int = 1400
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
     pairs: Mapping[Size, int] = field(default_factory=lambda: PAIRS)
 
@@ -96,8 +96,8 @@ class Recipe:
         batches = Batches(self.latents, encode, self.device)
         torch.manual_seed(0)
         transformer = components.sd3_transformer().to(self.device)
-        stage = flow_stage("sd3", transformer, partial(sd3_velocity, transformer), batches, self.budget.sd3)
-        train(stage, self.folder)
+        middle, velocity = transformer.transformer_blocks[3], partial(sd3_velocity, transformer)
+        train(flow_stage("sd3", transformer, middle, velocity, batches, self.budget.sd3), self.folder)
         return transformer
 
     @cached_property
@@ -105,8 +105,8 @@ class Recipe:
         """Flux with classifier-free guidance, from which the two published kinds are distilled."""
         torch.manual_seed(0)
         transformer = components.flux_transformer(guidance=False).to(self.device)
-        velocity = partial(flux_velocity, transformer)
-        train(flow_stage("flux", transformer, velocity, self._flux_batches, self.budget.flux), self.folder)
+        middle, velocity = transformer.single_transformer_blocks[1], partial(flux_velocity, transformer)
+        train(flow_stage("flux", transformer, middle, velocity, self._flux_batches, self.budget.flux), self.folder)
         return transformer
 
     @cached_property
