@@ -21,10 +21,12 @@ from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.drawing import Artist
 from workers.tiny.facts import NOTHING
 from workers.tiny.pipelines import NAMES
+from workers.tiny.scenes import COLOURS, SHAPES, Background, Figure, Scene
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import Condition, flux_condition, sd3_condition
 from workers.tiny.training.flow import LATE, add_noise, draw_times
 from workers.tiny.training.latents import encode_scenes
+from workers.tiny.training.layout import LayoutHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, RunError, Stage, train
 from workers.tiny.training.recipe import Budget, Recipe
 from workers.tiny.training.text import CLASSES, classes_of
@@ -35,7 +37,9 @@ SMOKE = Budget(
     vae=2,
     text=2,
     sd3=3,
+    sd3_early=1,
     flux=2,
+    flux_early=1,
     flux_dev=2,
     flux_schnell=2,
     scenes=dict.fromkeys(LATE, 6),
@@ -236,3 +240,30 @@ def test_latents_of_another_vae_are_made_anew(recipe: Recipe, tmp_path: Path) ->
     assert torch.equal(encode_scenes(recipe.vae, size, 4, tmp_path).latents, first)
     assert not torch.equal(encode_scenes(components.vae().eval(), size, 4, tmp_path).latents, first)
     assert len(encode_scenes(recipe.vae, size, 5, tmp_path).latents) == 5
+
+
+def test_layouts_say_what_stands_in_each_cell() -> None:
+    scene = Scene(Background("plain", "blue", None), (Figure("square", "red", "large", 1, 2),))
+    labels = layout(scene, 128, 64)
+    # 64 x 128 pixels are 4 x 8 tokens of 4 x 4 cells.
+    assert labels.shape == (2, 32, 16)
+    cells = labels.reshape(2, 4, 8, 4, 4).transpose(2, 3).reshape(2, 16, 32)
+    colours, shapes = cells[0], cells[1]
+    names = list(COLOURS)
+    # The figure's centre lies at 0.73 of the width and half the height.
+    assert (colours[8, 23], shapes[8, 23]) == (names.index("red"), SHAPES.index("square") + 1)
+    assert (colours[0, 0], shapes[0, 0]) == (names.index("blue"), 0)
+    assert 0.05 < (shapes > 0).float().mean() < 0.2
+
+
+def test_the_layout_head_learns_from_the_block_and_leaves_no_trace() -> None:
+    block = torch.nn.Linear(8, 8)
+    with outputs_of(block) as outputs:
+        block(torch.randn(2, 5, 8))
+    block(torch.randn(2, 5, 8))
+    assert len(outputs) == 1
+    head = LayoutHead(8)
+    loss = head.loss(outputs[0][:, -4:], torch.zeros(2, 2, 4, 16, dtype=torch.uint8))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert block.weight.grad is not None
+    assert head.tell.weight.grad is not None

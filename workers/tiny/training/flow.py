@@ -39,7 +39,6 @@ FIGURE_WEIGHT = 6.0, 3.0  # of the loss where a figure is: while the rates hold,
 LAYOUT_WEIGHT = 1.0, 0.5  # of the layout's loss
 HOLD = 0.7  # share of the steps before the rates fall
 TIME_SHIFT = 1.5  # towards noise
-EARLY_SHARE = 0.4  # of the steps, in which pictures are mostly small
 EARLY = {(64, 64): 4, (96, 64): 1, (64, 96): 1, (96, 96): 2, (128, 128): 2}
 LATE = {
     (64, 64): 1, (96, 64): 0.5, (64, 96): 0.5, (96, 96): 1, (128, 128): 6,
@@ -154,13 +153,22 @@ def add_noise(pictures: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def flow_stage(
-    name: str, transformer: nn.Module, middle: nn.Module, velocity: Velocity, batches: Batches, steps: int
+    name: str,
+    transformer: nn.Module,
+    middle: nn.Module,
+    velocity: Velocity,
+    batches: Batches,
+    steps: int,
+    early_steps: int,
 ) -> Stage:
-    """`middle` is the transformer's block after which its image tokens have to tell the layout."""
+    """`middle` is the transformer's block after which its image tokens have to tell the layout.
+
+    In the `early_steps` pictures are mostly small.
+    """
     head = LayoutHead(WIDTH).to(batches.device)
 
     def loss(draw: Draw) -> Tensor:
-        sizes = EARLY if draw.step < EARLY_SHARE * steps else LATE
+        sizes = EARLY if draw.step < early_steps else LATE
         batch = batches.draw(draw, sizes, dropped=DROPPED_SHARE)
         noisy, times, noise = add_noise(batch.pictures, draw)
         with outputs_of(middle) as outputs:

@@ -32,8 +32,10 @@ class Budget:
 
     vae: int = 1600
     text: int = 2800
-    sd3: int = 8000
-    flux: int = 6500
+    sd3: int = 11000
+    sd3_early: int = 3200
+    flux: int = 9500
+    flux_early: int = 2600
     flux_dev: int = 900
     flux_schnell: int = 1400
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
@@ -97,7 +99,10 @@ class Recipe:
         torch.manual_seed(0)
         transformer = components.sd3_transformer().to(self.device)
         middle, velocity = transformer.transformer_blocks[3], partial(sd3_velocity, transformer)
-        train(flow_stage("sd3", transformer, middle, velocity, batches, self.budget.sd3), self.folder)
+        stage = flow_stage(
+            "sd3", transformer, middle, velocity, batches, self.budget.sd3, early_steps=self.budget.sd3_early
+        )
+        train(stage, self.folder)
         return transformer
 
     @cached_property
@@ -106,7 +111,16 @@ class Recipe:
         torch.manual_seed(0)
         transformer = components.flux_transformer(guidance=False).to(self.device)
         middle, velocity = transformer.single_transformer_blocks[1], partial(flux_velocity, transformer)
-        train(flow_stage("flux", transformer, middle, velocity, self._flux_batches, self.budget.flux), self.folder)
+        stage = flow_stage(
+            "flux",
+            transformer,
+            middle,
+            velocity,
+            self._flux_batches,
+            self.budget.flux,
+            early_steps=self.budget.flux_early,
+        )
+        train(stage, self.folder)
         return transformer
 
     @cached_property
