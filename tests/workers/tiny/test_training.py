@@ -251,9 +251,9 @@ def test_layouts_say_what_stands_in_each_cell() -> None:
     colours, shapes = cells[0], cells[1]
     names = list(COLOURS)
     # The figure's centre lies at 0.73 of the width and half the height.
-    assert (colours[8, 23], shapes[8, 23]) == (names.index("red"), SHAPES.index("square") + 1)
-    assert (colours[0, 0], shapes[0, 0]) == (names.index("blue"), 0)
-    assert 0.05 < (shapes > 0).float().mean() < 0.2
+    assert (int(colours[8, 23]), int(shapes[8, 23])) == (names.index("red"), SHAPES.index("square") + 1)
+    assert (int(colours[0, 0]), int(shapes[0, 0])) == (names.index("blue"), 0)
+    assert 0.03 < (shapes > 0).float().mean() < 0.1
 
 
 def test_the_layout_head_learns_from_the_block_and_leaves_no_trace() -> None:
