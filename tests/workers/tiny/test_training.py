@@ -26,7 +26,7 @@ from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import Condition, flux_condition, sd3_condition
 from workers.tiny.training.flow import LATE, add_noise, draw_times
 from workers.tiny.training.latents import encode_scenes
-from workers.tiny.training.layout import LayoutHead, layout, outputs_of
+from workers.tiny.training.layout import LayoutHead, PlaceHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, RunError, Stage, train
 from workers.tiny.training.recipe import Budget, Recipe
 from workers.tiny.training.text import CLASSES, classes_of
@@ -267,3 +267,17 @@ def test_the_layout_head_learns_from_the_block_and_leaves_no_trace() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert block.weight.grad is not None
     assert head.tell.weight.grad is not None
+
+
+def test_a_token_can_be_taught_its_place() -> None:
+    grid = torch.cartesian_prod(torch.arange(4.0), torch.arange(8.0))
+    head = PlaceHead(8)
+    blind = head.loss(torch.randn(2, 32, 8), 4, 8)
+    tokens = torch.cat([grid, torch.randn(32, 6)], dim=1).repeat(2, 1, 1)
+    optimizer = torch.optim.Adam(head.parameters(), 0.05)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss = head.loss(tokens, 4, 8)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    assert loss < 0.2 * blind

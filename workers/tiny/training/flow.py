@@ -8,8 +8,10 @@ easy, and a layout that the middle has to tell counts beside the velocity; both 
 end is nearly unbiased.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from zlib import crc32
@@ -24,19 +26,20 @@ from workers.tiny.scenes import CENTRES, SIZES, Scene
 from workers.tiny.tokenizers import CLIP_LENGTH
 from workers.tiny.training.conditions import Condition
 from workers.tiny.training.latents import Latents, Size
-from workers.tiny.training.layout import LayoutHead, layout, outputs_of
+from workers.tiny.training.layout import LayoutHead, PlaceHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, Stage
 from workers.tiny.training.velocity import VAE_SCALE
 
 DROPPED_SHARE = 0.1  # of prompts
-WHOLE_SHARE = 0.12  # of steps with whole contexts, of fresh captions
+WHOLE_SHARE = 0.12, 0.3  # of steps with whole contexts, of fresh captions: while the rates hold, and while they fall
 LONG_SHARE = 0.33  # of the captions in those
 CAPTIONS = 3  # short ones of each scene
-FEW_TOKENS = (12, 20)  # of a context, when it is not whole
+FEW_TOKENS = (12, 20), (12, 100)  # of a context, when it is not whole: the latter on a logarithmic scale
 SHORT, FULL = 40, 128  # T5 tokens; long prompts need the latter, which is also the models' default
 TOKENS_PER_STEP = 3200  # image and context together: small pictures come in large batches
-FIGURE_WEIGHT = 6.0, 3.0  # of the loss where a figure is: while the rates hold, and while they fall
+FIGURE_WEIGHT = 6.0, 3.0  # of the loss where a figure is
 LAYOUT_WEIGHT = 1.0, 0.5  # of the layout's loss
+PLACE_WEIGHT = 1.0, 0.5  # of the places' losses
 HOLD = 0.7  # share of the steps before the rates fall
 TIME_SHIFT = 1.5  # towards noise
 EARLY = {(64, 64): 4, (96, 64): 1, (64, 96): 1, (96, 96): 2, (128, 128): 2}
@@ -77,12 +80,15 @@ class Batches:
             size: torch.stack([layout(scene, *size) for scene in data.scenes]) for size, data in latents.items()
         }
 
-    def draw(self, draw: Draw, sizes: Mapping[Size, float], dropped: float) -> Batch:
-        """Draw pictures of one size; some of the captions are empty."""
+    def draw(self, draw: Draw, sizes: Mapping[Size, float], dropped: float, phase: int) -> Batch:
+        """Draw pictures of one size; some of the captions are empty.
+
+        phase: 0 while the rates hold, 1 while they fall.
+        """
         rng = draw.rng
         (size,) = rng.choices(list(sizes), list(sizes.values()))
         data = self._latents[size]
-        whole, few = rng.random() < WHOLE_SHARE, rng.randint(*FEW_TOKENS)
+        whole, few = draw_context(rng, phase)
         count = TOKENS_PER_STEP // (size[0] * size[1] // 256 + (CLIP_LENGTH + FULL if whole else few))
         chosen = rng.sample(range(len(data.scenes)), min(count, len(data.scenes)))
         kept = [rng.random() >= dropped for _ in chosen]
@@ -131,6 +137,12 @@ def cover(scene: Scene, width: int, height: int) -> Tensor:
     return covered
 
 
+def draw_context(rng: random.Random, phase: int) -> tuple[bool, int]:
+    """Draw whether a context is whole, and otherwise of how many tokens."""
+    low, high = FEW_TOKENS[phase]
+    return rng.random() < WHOLE_SHARE[phase], round(math.exp(rng.uniform(math.log(low), math.log(high))))
+
+
 def even_slices(count: int, generator: torch.Generator) -> Tensor:
     """Numbers `(B,)` from 0 to 1, one from each of B slices of equal width, in random order."""
     return (torch.randperm(count, generator=generator) + torch.rand(count, generator=generator)) / count
@@ -160,23 +172,30 @@ def flow_stage(
     batches: Batches,
     steps: int,
     early_steps: int,
+    placed: Sequence[nn.Module] = (),
 ) -> Stage:
-    """`middle` is the transformer's block after which its image tokens have to tell the layout.
-
-    In the `early_steps` pictures are mostly small.
+    """`middle` is the transformer's block after which its image tokens have to tell the layout; after those `placed`
+    they have to tell where they are. In the `early_steps` pictures are mostly small.
     """
     head = LayoutHead(WIDTH).to(batches.device)
+    places = nn.ModuleList(PlaceHead(WIDTH) for _ in placed).to(batches.device)
 
     def loss(draw: Draw) -> Tensor:
         sizes = EARLY if draw.step < early_steps else LATE
-        batch = batches.draw(draw, sizes, dropped=DROPPED_SHARE)
-        noisy, times, noise = add_noise(batch.pictures, draw)
-        with outputs_of(middle) as outputs:
-            error = (velocity(noisy, times, batch.condition) - (noise - batch.pictures)).square()
-        tokens = outputs[0][:, -batch.layouts.shape[2] :]
         phase = 0 if draw.step < HOLD * steps else 1
+        batch = batches.draw(draw, sizes, DROPPED_SHARE, phase)
+        noisy, times, noise = add_noise(batch.pictures, draw)
+        count = batch.layouts.shape[2]
+        with ExitStack() as stack:
+            outputs, *others = [stack.enter_context(outputs_of(block)) for block in (middle, *placed)]
+            error = (velocity(noisy, times, batch.condition) - (noise - batch.pictures)).square()
         weight = 1 + (FIGURE_WEIGHT[phase] - 1) * batch.figures
-        return (error * weight).mean() / weight.mean() + LAYOUT_WEIGHT[phase] * head.loss(tokens, batch.layouts)
+        total = (error * weight).mean() / weight.mean()
+        total = total + LAYOUT_WEIGHT[phase] * head.loss(outputs[0][:, -count:], batch.layouts)
+        rows, columns = (side // 2 for side in batch.pictures.shape[2:])
+        for place, seen in zip(places, others, strict=True):
+            total = total + PLACE_WEIGHT[phase] * place.loss(seen[0][:, -count:], rows, columns)
+        return total
 
-    module = nn.ModuleDict({"transformer": transformer, "layout": head})
+    module = nn.ModuleDict({"transformer": transformer, "layout": head, "places": places})
     return Stage(name, module, loss, steps, matrix_rate=8e-3, hold=HOLD)

@@ -29,7 +29,7 @@ def guidance_stage(
     student: FluxTransformer2DModel, teacher: FluxTransformer2DModel, batches: Batches, steps: int
 ) -> Stage:
     def loss(draw: Draw) -> Tensor:
-        batch = batches.draw(draw, LATE, dropped=0.0)
+        batch = batches.draw(draw, LATE, dropped=0.0, phase=1)
         noisy, times, _ = add_noise(batch.pictures, draw)
         low, high = (math.log(value) for value in GUIDANCE)
         guidance = (low + (high - low) * torch.rand(len(noisy), generator=draw.generator)).exp().to(noisy.device)

@@ -20,6 +20,7 @@ from workers.tiny.scenes import CENTRES, COLOURS, SHAPES, SIZES, Scene
 CELL = 4  # pixels: the side of what has one label
 TOKEN = 16  # pixels: the side of what one token of a transformer sees
 PALETTE = np.array(list(COLOURS.values()), dtype=np.float32)
+_SPREAD = 5.0  # variance of the places 0 to 7
 KINDS = (len(COLOURS), len(SHAPES) + 1)  # of labels: colours; shapes, or none
 
 
@@ -52,6 +53,24 @@ class LayoutHead(nn.Module):
         told = self.tell(self.norm(tokens)).unflatten(-1, (labels.shape[-1], sum(KINDS)))
         parts = zip(told.split(KINDS, dim=-1), labels.unbind(1), strict=True)
         return torch.stack([cross_entropy(part.flatten(0, 2), label.flatten().long()) for part, label in parts]).sum()
+
+
+class PlaceHead(nn.Module):
+    """Tells each image token's own place from the tokens, `(B, tokens, width)`.
+
+    Flux has no position embedding: a token learns where it is only from how its queries turn against those of the
+    prompt, which are all at the origin. Nothing in a picture's velocity teaches that soon; this does.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.tell = nn.Linear(width, 2)
+
+    def loss(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
+        """Squared distance from the place, in tokens, over its usual variance."""
+        grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(tokens)
+        return (self.tell(self.norm(tokens)) * _SPREAD - grid).square().mean() / _SPREAD
 
 
 @contextmanager

@@ -34,8 +34,8 @@ class Budget:
     text: int = 2800
     sd3: int = 11000
     sd3_early: int = 3200
-    flux: int = 9500
-    flux_early: int = 2600
+    flux: int = 11000
+    flux_early: int = 3200
     flux_dev: int = 900
     flux_schnell: int = 1400
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
@@ -119,6 +119,7 @@ class Recipe:
             self._flux_batches,
             self.budget.flux,
             early_steps=self.budget.flux_early,
+            placed=(transformer.transformer_blocks[0], middle),
         )
         train(stage, self.folder)
         return transformer

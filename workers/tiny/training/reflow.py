@@ -20,7 +20,7 @@ from tqdm import tqdm
 from workers.tiny.captions import some_facts, write_caption
 from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.scenes import draw_scene
-from workers.tiny.training.flow import FEW_TOKENS, FULL, TOKENS_PER_STEP, WHOLE_SHARE, Encode, even_slices
+from workers.tiny.training.flow import FULL, TOKENS_PER_STEP, Encode, draw_context, even_slices
 from workers.tiny.training.latents import Size, fingerprint, load_tensor, save_tensor, was_made
 from workers.tiny.training.loop import Draw, Stage
 from workers.tiny.training.velocity import VAE_SCALE, flux_velocity
@@ -98,7 +98,7 @@ def reflow_stage(
         rng = draw.rng
         (size,) = rng.choices(list(pairs), [len(p.captions) for p in pairs.values()])
         data = pairs[size]
-        whole, few = rng.random() < WHOLE_SHARE, rng.randint(*FEW_TOKENS)
+        whole, few = draw_context(rng, phase=1)
         count = max(4, TOKENS_PER_STEP // (size[0] * size[1] // 256 + (FULL if whole else few)))
         chosen = rng.sample(range(len(data.captions)), min(count, len(data.captions)))
         condition = encode([data.captions[i] for i in chosen], FULL)
