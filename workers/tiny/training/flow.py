@@ -178,7 +178,7 @@ def flow_stage(
     they have to tell where they are. In the `early_steps` pictures are mostly small.
     """
     head = LayoutHead(WIDTH).to(batches.device)
-    places = nn.ModuleList(PlaceHead(WIDTH) for _ in placed).to(batches.device)
+    places = [PlaceHead(WIDTH).to(batches.device) for _ in placed]
 
     def loss(draw: Draw) -> Tensor:
         sizes = EARLY if draw.step < early_steps else LATE
@@ -197,5 +197,5 @@ def flow_stage(
             total = total + PLACE_WEIGHT[phase] * place.loss(seen[0][:, -count:], rows, columns)
         return total
 
-    module = nn.ModuleDict({"transformer": transformer, "layout": head, "places": places})
+    module = nn.ModuleDict({"transformer": transformer, "layout": head, "places": nn.ModuleList(places)})
     return Stage(name, module, loss, steps, matrix_rate=8e-3, hold=HOLD)

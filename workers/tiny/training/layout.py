@@ -70,7 +70,8 @@ class PlaceHead(nn.Module):
     def loss(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
         """Squared distance from the place, in tokens, over its usual variance."""
         grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(tokens)
-        return (self.tell(self.norm(tokens)) * _SPREAD - grid).square().mean() / _SPREAD
+        error: Tensor = self.tell(self.norm(tokens)) * _SPREAD - grid
+        return error.square().mean() / _SPREAD
 
 
 @contextmanager
