@@ -36,7 +36,7 @@ CPU = torch.device("cpu")
 SMOKE = Budget(
     vae=2,
     text=2,
-    sd3=3,
+    sd3=4,
     sd3_early=1,
     flux=2,
     flux_early=1,
@@ -281,3 +281,9 @@ def test_a_token_can_be_taught_its_place() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert loss < 0.2 * blind
+
+
+def test_the_rates_rise_hold_and_fall_in_every_round() -> None:
+    stage = replace(small_stage(2000), hold=0.7, rounds=2)
+    assert [stage.fallen(step) for step in (0, 699, 850, 1000, 1699, 1850)] == [0, 0, 0.5, 0, 0, 0.5]
+    assert 0.99 < stage.fallen(999) < 1

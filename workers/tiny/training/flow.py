@@ -171,6 +171,7 @@ def flow_stage(
     velocity: Velocity,
     batches: Batches,
     steps: int,
+    rounds: int,
     early_steps: int,
     placed: Sequence[nn.Module] = (),
 ) -> Stage:
@@ -182,7 +183,7 @@ def flow_stage(
 
     def loss(draw: Draw) -> Tensor:
         sizes = EARLY if draw.step < early_steps else LATE
-        phase = 0 if draw.step < HOLD * steps else 1
+        phase = 1 if stage.fallen(draw.step) else 0
         batch = batches.draw(draw, sizes, DROPPED_SHARE, phase)
         noisy, times, noise = add_noise(batch.pictures, draw)
         count = batch.layouts.shape[2]
@@ -198,4 +199,5 @@ def flow_stage(
         return total
 
     module = nn.ModuleDict({"transformer": transformer, "layout": head, "places": nn.ModuleList(places)})
-    return Stage(name, module, loss, steps, matrix_rate=8e-3, hold=HOLD)
+    stage = Stage(name, module, loss, steps, matrix_rate=8e-3, hold=HOLD, rounds=rounds)
+    return stage

@@ -47,7 +47,7 @@ class Stage:
     """One thing to train: `loss` gives a step's loss.
 
     The rates of Muon, for matrices and convolutions, and of AdamW, for the rest, warm up, hold for a share of the
-    steps, and then fall to zero as a cosine.
+    steps, and then fall to zero as a cosine; and so again in each of the rounds, which share the steps equally.
     """
 
     name: str
@@ -57,11 +57,23 @@ class Stage:
     matrix_rate: float
     rate: float = 2e-3
     hold: float = 0.0
+    rounds: int = 1
+
+    def fallen(self, step: int) -> float:
+        """How far the rates have fallen at a step: 0 while they hold, 1 at the end of a round."""
+        length = self.steps / self.rounds
+        return max(0.0, step % length - self.hold * length) / (length - self.hold * length)
 
     @property
     def settings(self) -> dict[str, float]:
         """What a run that goes on must have in common with its beginning."""
-        return {"steps": self.steps, "matrix_rate": self.matrix_rate, "rate": self.rate, "hold": self.hold}
+        return {
+            "steps": self.steps,
+            "matrix_rate": self.matrix_rate,
+            "rate": self.rate,
+            "hold": self.hold,
+            "rounds": self.rounds,
+        }
 
 
 def train(stage: Stage, folder: Path) -> None:
@@ -154,9 +166,8 @@ class Optimizer:
 
 def _share(step: int, stage: Stage) -> float:
     """The share of the full rates at a step."""
-    held = stage.hold * stage.steps
-    fallen = max(0.0, step - held) / (stage.steps - held)
-    return min(1.0, (step + 1) / WARMUP_STEPS) * 0.5 * (1 + math.cos(math.pi * min(1.0, fallen)))
+    warm = min(1.0, (step % (stage.steps / stage.rounds) + 1) / WARMUP_STEPS)
+    return warm * 0.5 * (1 + math.cos(math.pi * stage.fallen(step)))
 
 
 def _save(path: Path, state: dict[str, object]) -> None:

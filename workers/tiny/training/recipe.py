@@ -32,9 +32,11 @@ class Budget:
 
     vae: int = 1600
     text: int = 2800
-    sd3: int = 11000
+    sd3: int = 22000
+    sd3_rounds: int = 2
     sd3_early: int = 3200
     flux: int = 11000
+    flux_rounds: int = 1
     flux_early: int = 3200
     flux_dev: int = 900
     flux_schnell: int = 1400
@@ -100,7 +102,14 @@ class Recipe:
         transformer = components.sd3_transformer().to(self.device)
         middle, velocity = transformer.transformer_blocks[3], partial(sd3_velocity, transformer)
         stage = flow_stage(
-            "sd3", transformer, middle, velocity, batches, self.budget.sd3, early_steps=self.budget.sd3_early
+            "sd3",
+            transformer,
+            middle,
+            velocity,
+            batches,
+            self.budget.sd3,
+            rounds=self.budget.sd3_rounds,
+            early_steps=self.budget.sd3_early,
         )
         train(stage, self.folder)
         return transformer
@@ -118,6 +127,7 @@ class Recipe:
             velocity,
             self._flux_batches,
             self.budget.flux,
+            rounds=self.budget.flux_rounds,
             early_steps=self.budget.flux_early,
             placed=(transformer.transformer_blocks[0], middle),
         )
