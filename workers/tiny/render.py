@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from workers.tiny.scenes import CENTRES, COLOURS, SIZES, Background, Scene
+from workers.tiny.scenes import CENTRES, COLOURS, SIZES, Background, Figure, Scene
 
 STRIPES = 8  # across the width
 OVERSAMPLING = 4  # each pixel is the mean of 4 x 4
@@ -25,11 +25,17 @@ def render(scene: Scene, width: int, height: int, rng: random.Random | None = No
     side = min(width, height)
     for figure in scene.figures:
         dx, dy, growth = (rng.uniform(-1, 1) for _ in range(3)) if rng else (0.0, 0.0, 0.0)
-        centre = CENTRES[figure.column] * width + dx * JITTER * side, CENTRES[figure.row] * height + dy * JITTER * side
-        radius = SIZES[figure.size] * side / 2 * (1 + growth * GROWTH)
-        cover = paint_shape(figure.shape, centre, radius, width, height)[..., None]
+        (x, y), radius = circle_of(figure, width, height)
+        centre = x + dx * JITTER * side, y + dy * JITTER * side
+        cover = paint_shape(figure.shape, centre, radius * (1 + growth * GROWTH), width, height)[..., None]
         picture = picture + cover * (np.array(COLOURS[figure.colour], dtype=np.float32) - picture)
     return picture.round().astype(np.uint8)
+
+
+def circle_of(figure: Figure, width: int, height: int) -> tuple[tuple[float, float], float]:
+    """Centre (x, y) and radius of the circle around a figure, in units of which the picture has width x height."""
+    centre = CENTRES[figure.column] * width, CENTRES[figure.row] * height
+    return centre, SIZES[figure.size] * min(width, height) / 2
 
 
 def paint_background(background: Background, width: int, height: int) -> NDArray[np.float32]:

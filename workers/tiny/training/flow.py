@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from zlib import crc32
 
 import torch
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from workers.tiny.captions import some_facts, write_caption
 from workers.tiny.components import WIDTH
-from workers.tiny.render import paint_shape
-from workers.tiny.scenes import CENTRES, SIZES, Scene
+from workers.tiny.render import circle_of, paint_shape
+from workers.tiny.scenes import Scene
 from workers.tiny.tokenizers import CLIP_LENGTH
 from workers.tiny.training.conditions import Condition
 from workers.tiny.training.latents import Latents, Size
@@ -57,6 +57,15 @@ Velocity = Callable[[Tensor, Tensor, Condition], Tensor]  # noisy latents, times
 
 
 @dataclass(frozen=True)
+class Course:
+    """Steps of a stage, in rounds of equal length; in the first `early_steps` pictures are mostly small."""
+
+    steps: int
+    rounds: int = 1
+    early_steps: int = 3200
+
+
+@dataclass(frozen=True)
 class Batch:
     """Pictures `(B, C, H / 8, W / 8)`, where their figures are `(B, 1, H / 8, W / 8)`, their layouts
     `(B, 2, tokens, cells)`, and their prompts; `nothing` is the empty prompt, as often as there are pictures.
@@ -70,15 +79,14 @@ class Batch:
 
 
 class Batches:
-    """The batches of a stage: latents with their captions' condition, all of one size."""
+    """The batches of a stage: latents with their captions' condition, all of one size.
+
+    Captions and layouts take minutes, so they wait for the first batch: a finished stage needs none.
+    """
 
     def __init__(self, latents: Mapping[Size, Latents], encode: Encode, device: torch.device) -> None:
         self._latents, self._encode, self.device = latents, encode, device
         self._nothing = encode([""], SHORT)
-        self._short = {size: self._encode_short(size) for size in latents}
-        self._layouts = {
-            size: torch.stack([layout(scene, *size) for scene in data.scenes]) for size, data in latents.items()
-        }
 
     def draw(self, draw: Draw, sizes: Mapping[Size, float], dropped: float, phase: int) -> Batch:
         """Draw pictures of one size; some of the captions are empty.
@@ -113,6 +121,16 @@ class Batches:
             nothing=nothing.repeat(len(chosen)),
         )
 
+    @cached_property
+    def _short(self) -> Mapping[Size, Condition]:
+        return {size: self._encode_short(size) for size in self._latents}
+
+    @cached_property
+    def _layouts(self) -> Mapping[Size, Tensor]:
+        return {
+            size: torch.stack([layout(scene, *size) for scene in data.scenes]) for size, data in self._latents.items()
+        }
+
     def _encode_short(self, size: Size) -> Condition:
         """CAPTIONS captions of each scene, one scene after the other, in half precision on the CPU."""
         rng = random.Random(crc32(f"captions {size}".encode()))
@@ -131,8 +149,8 @@ def cover(scene: Scene, width: int, height: int) -> Tensor:
     wide, high = width // VAE_SCALE, height // VAE_SCALE
     covered = torch.zeros(1, high, wide)
     for figure in scene.figures:
-        centre = CENTRES[figure.column] * wide, CENTRES[figure.row] * high
-        disc = paint_shape("circle", centre, SIZES[figure.size] * min(wide, high) / 2 + 0.5, wide, high)
+        centre, radius = circle_of(figure, wide, high)
+        disc = paint_shape("circle", centre, radius + 0.5, wide, high)
         covered[0][torch.from_numpy(disc) > 0] = 1.0
     return covered
 
@@ -170,19 +188,17 @@ def flow_stage(
     middle: nn.Module,
     velocity: Velocity,
     batches: Batches,
-    steps: int,
-    rounds: int,
-    early_steps: int,
+    course: Course,
     placed: Sequence[nn.Module] = (),
 ) -> Stage:
     """`middle` is the transformer's block after which its image tokens have to tell the layout; after those `placed`
-    they have to tell where they are. In the `early_steps` pictures are mostly small.
+    they have to tell where they are.
     """
     head = LayoutHead(WIDTH).to(batches.device)
     places = [PlaceHead(WIDTH).to(batches.device) for _ in placed]
 
     def loss(draw: Draw) -> Tensor:
-        sizes = EARLY if draw.step < early_steps else LATE
+        sizes = EARLY if draw.step < course.early_steps else LATE
         phase = 1 if stage.fallen(draw.step) else 0
         batch = batches.draw(draw, sizes, DROPPED_SHARE, phase)
         noisy, times, noise = add_noise(batch.pictures, draw)
@@ -199,5 +215,5 @@ def flow_stage(
         return total
 
     module = nn.ModuleDict({"transformer": transformer, "layout": head, "places": nn.ModuleList(places)})
-    stage = Stage(name, module, loss, steps, matrix_rate=8e-3, hold=HOLD, rounds=rounds)
+    stage = Stage(name, module, loss, course.steps, matrix_rate=8e-3, hold=HOLD, rounds=course.rounds)
     return stage

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from workers.tiny.render import paint_shape, render
-from workers.tiny.scenes import CENTRES, COLOURS, SHAPES, SIZES, Scene
+from workers.tiny.render import circle_of, paint_shape, render
+from workers.tiny.scenes import COLOURS, SHAPES, Scene
 
 CELL = 4  # pixels: the side of what has one label
 TOKEN = 16  # pixels: the side of what one token of a transformer sees
@@ -31,8 +31,7 @@ def layout(scene: Scene, width: int, height: int) -> Tensor:
     colours = np.square(means[:, :, None] - PALETTE).sum(-1).argmin(-1)
     shapes = np.zeros((high, wide), dtype=np.int64)
     for figure in scene.figures:
-        centre = CENTRES[figure.column] * width, CENTRES[figure.row] * height
-        cover = paint_shape(figure.shape, centre, SIZES[figure.size] * min(width, height) / 2, width, height)
+        cover = paint_shape(figure.shape, *circle_of(figure, width, height), width, height)
         shapes[cover.reshape(high, CELL, wide, CELL).mean((1, 3)) > 0.5] = SHAPES.index(figure.shape) + 1
     labels = torch.from_numpy(np.stack([colours, shapes]))
     side = TOKEN // CELL

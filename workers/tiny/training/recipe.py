@@ -14,7 +14,7 @@ from workers.tiny import components
 from workers.tiny.captions import write_captions
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import flux_condition, sd3_condition
-from workers.tiny.training.flow import SCENES, Batches, Encode, flow_stage
+from workers.tiny.training.flow import SCENES, Batches, Course, Encode, flow_stage
 from workers.tiny.training.guidance import guidance_stage
 from workers.tiny.training.latents import Latents, Size, encode_scenes
 from workers.tiny.training.loop import train
@@ -24,6 +24,8 @@ from workers.tiny.training.vae import vae_stage
 from workers.tiny.training.velocity import flux_velocity, sd3_velocity
 
 CORPUS = 6000  # captions that the tokenizers learn from
+SD3_COURSE = Course(22000, rounds=2)
+FLUX_COURSE = Course(11000)
 
 
 @dataclass(frozen=True)
@@ -32,12 +34,8 @@ class Budget:
 
     vae: int = 1600
     text: int = 2800
-    sd3: int = 22000
-    sd3_rounds: int = 2
-    sd3_early: int = 3200
-    flux: int = 11000
-    flux_rounds: int = 1
-    flux_early: int = 3200
+    sd3: Course = SD3_COURSE
+    flux: Course = FLUX_COURSE
     flux_dev: int = 900
     flux_schnell: int = 1400
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
@@ -101,17 +99,7 @@ class Recipe:
         torch.manual_seed(0)
         transformer = components.sd3_transformer().to(self.device)
         middle, velocity = transformer.transformer_blocks[3], partial(sd3_velocity, transformer)
-        stage = flow_stage(
-            "sd3",
-            transformer,
-            middle,
-            velocity,
-            batches,
-            self.budget.sd3,
-            rounds=self.budget.sd3_rounds,
-            early_steps=self.budget.sd3_early,
-        )
-        train(stage, self.folder)
+        train(flow_stage("sd3", transformer, middle, velocity, batches, self.budget.sd3), self.folder)
         return transformer
 
     @cached_property
@@ -120,17 +108,8 @@ class Recipe:
         torch.manual_seed(0)
         transformer = components.flux_transformer(guidance=False).to(self.device)
         middle, velocity = transformer.single_transformer_blocks[1], partial(flux_velocity, transformer)
-        stage = flow_stage(
-            "flux",
-            transformer,
-            middle,
-            velocity,
-            self._flux_batches,
-            self.budget.flux,
-            rounds=self.budget.flux_rounds,
-            early_steps=self.budget.flux_early,
-            placed=(transformer.transformer_blocks[0], middle),
-        )
+        placed = transformer.transformer_blocks[0], middle
+        stage = flow_stage("flux", transformer, middle, velocity, self._flux_batches, self.budget.flux, placed)
         train(stage, self.folder)
         return transformer
 
