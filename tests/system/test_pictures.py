@@ -57,7 +57,7 @@ def test_in_a_busy_mixed_batch_every_picture_shows_its_own_prompt(up: Up) -> Non
         answer = httpx.post(f"{up.url}/v1/images", json=body)
         assert answer.status_code == 202, answer.text
         jobs.append(answer.json()["urls"]["self"])
-    up.finish(jobs, within_s=120)
+    up.finish(jobs, within_s=90)
 
     readings = [read_scene(_picture(job)) for job in jobs]
     own = [score(prompt.facts, reading)["joint"] for prompt, reading in zip(prompts, readings, strict=True)]

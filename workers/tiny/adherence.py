@@ -20,7 +20,7 @@ def score(facts: Facts, reading: Reading) -> Score:
     """
     results: dict[str, bool] = {}
     if facts.figures:
-        results["count"] = len(reading.figures) == len(facts.figures)
+        results["count"] = len(reading.figures) == len(facts.figures) and reading.clean
         seen: list[Sighting | None] = [*reading.figures, *[None] * len(facts.figures)]
         pairings = itertools.permutations(seen[:4], len(facts.figures))
         compared = [_compare(facts, pairing) for pairing in pairings]

@@ -1,4 +1,4 @@
-"""python -m workers.tiny.build: write the models of a finished training run as diffusers folders."""
+"""python -m workers.tiny.build: write the models of a training run as diffusers folders; trains what it lacks."""
 
 import argparse
 from copy import deepcopy
@@ -19,9 +19,7 @@ MODELS_DIR = Path(__file__).parent / "models"
 
 def build_model(name: str, recipe: Recipe, folder: Path) -> None:
     """Write the model called `name`, one of NAMES, into `folder`, training what is not trained yet."""
-    shift, scale = recipe.shift_and_scale
-    recipe.vae.register_to_config(shift_factor=shift, scaling_factor=scale)
-    shared = recipe.vae, recipe.encoders, recipe.tokenizers
+    shared = recipe.finished_vae, recipe.encoders, recipe.tokenizers
     match name:
         case "tiny-flux-schnell":
             save_model(flux_pipeline(*shared, recipe.flux_schnell), folder)

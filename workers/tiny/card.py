@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from safetensors import safe_open
 
@@ -18,7 +18,7 @@ from workers.tiny.pipelines import NAMES
 from workers.tiny.scenes import COLOURS, HELD_OUT_IN, SHAPES, SIZES
 
 CURVES = "curves.png"
-HARDWARE = "hardware.txt"  # beside the checkpoints, one line in words
+REMARKS = "remarks.md"  # beside the checkpoints, if whoever trained has any
 
 CARD = """\
 ---
@@ -48,25 +48,29 @@ without a GPU or a download, and to test that every picture shows its own prompt
 
 Data: scenes drawn at random, rendered by `workers/tiny/render.py` and described by `workers/tiny/captions.py` in four
 phrasings, some inside many words about other things, beyond the 77 tokens that CLIP reads. One combination in
-{held_out_in} of shape, colour, size and place was held out of training; the evaluation asks for nothing else.
+{held_out_in} of shape, colour, size and place was held out of training; the evaluation asks for nothing else. Every
+shape, colour and size was seen together in training, at most of the nine places: what is measured is a known thing at a
+new place, not a new thing.
 
-Retrain: `make tiny-models`. Each stage, on {hardware}:
+Retrain: `make tiny-models`. The stages, of which some ran side by side:
 
 {stages}
+
+{remarks}
 
 ![loss curves](curves.png)
 
 ## What it does and does not
 
 Shares of pictures, in percent, that show what a held-out prompt states, read from their pixels by
-`python -m workers.tiny.evaluate` ({one} prompts with one figure, {two} with two; {grid} for each line of the lower
-tables). "joint" is all of it at once, with nothing else in the picture.
+`python -m workers.tiny.evaluate` ({one} prompts with one figure, {two} with two; {grid} for each number of
+the lower tables, which may be off by {margin:.0f}). "joint" is all of it at once, with nothing else in the picture.
 
 {defaults}
 
 {length}
 
-By steps and guidance, one figure, joint:
+By steps and guidance, one figure:
 
 {grid_table}
 
@@ -77,6 +81,12 @@ By size, one figure:
 Every attribute by steps and guidance is in `evaluation.json`, one folder up.
 
 {diversity}
+
+{vae}
+
+The measure itself, in percent:
+
+{measure}
 
 The worst failures of that evaluation, and what each fails to show:
 
@@ -97,11 +107,20 @@ class Kind:
     stages: Sequence[str]
 
 
+class Point(NamedTuple):
+    """A line of a loss curve: mean loss since the one before, seconds of training so far."""
+
+    step: int
+    loss: float
+    seconds: float
+    hardware: str
+
+
 TEXT_AND_VAE = (
     "The text encoders were trained first, to state the facts of a caption, and frozen; the VAE was trained on rendered"
-    " pictures. Both are shared by the three models."
+    " pictures, its decoder for longer. Both are shared by the three models."
 )
-SHARED_STAGES = ("vae", "text")
+SHARED_STAGES = ("vae", "decoder", "text")
 LIMITS = (
     "It knows no words but those of its world: anything else is ignored or misread. Counts beyond two, other relations,"
     " overlapping shapes, camera or style words and other languages are beyond it. Prompts are not filtered; it cannot"
@@ -112,22 +131,28 @@ DIVERSITY = (
     " {mean_difference:.0f} of 255 on average, with {places:.1f} places and {backgrounds:.1f} backgrounds."
     " A seed repeats its picture, alone or in a batch: {same_seed_repeats}."
 )
+VAE = "The VAE alone gives renders back at {psnr_db:.1f} dB (the worst at {worst_psnr_db:.1f})."
+TRICKS = (
+    " Beside the velocities its middle learnt to tell what stands where, as REPA does with a vision model (arXiv"
+    " 2410.06940); figures counted more than background; matrices were trained by Muon."
+)
 KINDS: Mapping[str, Kind] = {
     "tiny-sd3": Kind(
         original="Stable Diffusion 3",
         pipeline="StableDiffusion3Pipeline",
         settings="20 to 28 steps, classifier-free guidance about 3.5",
         method=f"{TEXT_AND_VAE} The transformer learnt rectified flow (arXiv 2403.03206) on latents and captions; one"
-        " prompt in ten was dropped, for classifier-free guidance.",
+        f" prompt in ten was dropped, for classifier-free guidance.{TRICKS}",
         stages=(*SHARED_STAGES, "sd3"),
     ),
     "tiny-flux-dev": Kind(
         original="FLUX.1-dev",
         pipeline="FluxPipeline",
         settings="20 to 28 steps, guidance about 3.5, given to the transformer",
-        method=f"{TEXT_AND_VAE} A Flux transformer without guidance learnt rectified flow with dropped prompts; from it"
-        " this model was distilled over guidance scales from 1 to 16, so that one forward does the work of two"
-        " (Meng et al., arXiv 2210.03142).",
+        method=f"{TEXT_AND_VAE} A Flux transformer without guidance learnt rectified flow with dropped prompts.{TRICKS}"
+        " Its tokens also learnt to tell their own places, which nothing but the rotation of queries and keys shows"
+        " them. From it this model was distilled over guidance scales from 1 to 16, so that one forward does the work"
+        " of two (Meng et al., arXiv 2210.03142).",
         stages=(*SHARED_STAGES, "flux", "flux-dev"),
     ),
     "tiny-flux-schnell": Kind(
@@ -142,7 +167,7 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def model_card(name: str, parameters: int, results: Mapping[str, Any], run: Path, hardware: str) -> str:
+def model_card(name: str, parameters: int, results: Mapping[str, Any], run: Path, remarks: str) -> str:
     """Render the README.md of the model called `name` from its evaluation and its training run's curves."""
     kind, model = KINDS[name], results["models"][name]
     return CARD.format(
@@ -156,11 +181,12 @@ def model_card(name: str, parameters: int, results: Mapping[str, Any], run: Path
         sizes=", ".join(SIZES),
         method=kind.method,
         held_out_in=HELD_OUT_IN,
-        hardware=hardware,
+        remarks=remarks,
         stages=stage_table(kind.stages, run),
-        one=results["prompts"]["one"],
-        two=results["prompts"]["two"],
-        grid=results["prompts"]["grid"],
+        **model["prompts"],
+        margin=tables.margin(model["prompts"]["grid"]),
+        vae=VAE.format(**results["vae"]),
+        measure=tables.measure_table(results["measure"]),
         defaults=tables.default_table({name: model}),
         seconds=model["seconds"],
         diversity=DIVERSITY.format(**model["diversity"]),
@@ -175,26 +201,32 @@ def in_words(model: Mapping[str, Any]) -> str:
     """The defaults against one other setting, and prompts that CLIP reads whole against longer ones."""
     (setting,) = set(model["contrast"]) & {"guidance_scale", "num_inference_steps"}
     joint, other = model["one"]["joint"], model["contrast"]["joint"]
-    within, beyond = model["length"]["within"], model["length"]["beyond"]
-    return (
+    words = (
         f"With {setting} {model['contrast'][setting]:g} instead, {other:.1%} are right in everything, not {joint:.1%}."
-        f" Of prompts that CLIP reads whole, {within['joint']:.1%} are right; of longer ones, whose end only T5 reads,"
-        f" {beyond['joint']:.1%}."
     )
+    if {"within", "beyond"} <= model["length"].keys():
+        within, beyond = model["length"]["within"], model["length"]["beyond"]
+        words += (
+            f" Of the {within['pictures']} prompts that CLIP reads whole, {within['joint']:.1%} are right; of the"
+            f" {beyond['pictures']} longer ones, whose end only T5 reads, {beyond['joint']:.1%}."
+        )
+    return words
 
 
 def stage_table(stages: Sequence[str], run: Path) -> str:
     rows = []
     for stage in stages:
-        step, loss, seconds = read_curve(run / f"{stage}.csv")[-1]
-        rows.append((stage, f"{step}", f"{seconds / 60:.0f}", f"{loss:.4f}"))
-    return tables.table(("stage", "steps", "minutes", "last loss"), rows)
+        last = read_curve(run / f"{stage}.csv")[-1]
+        rows.append((stage, f"{last.step}", f"{last.seconds / 60:.0f}", f"{last.loss:.4f}", last.hardware))
+    return tables.table(("stage", "steps", "minutes", "last loss", "hardware"), rows)
 
 
-def read_curve(path: Path) -> list[tuple[int, float, float]]:
-    """Lines of a loss curve: step, mean loss, seconds of training so far."""
+def read_curve(path: Path) -> list[Point]:
     with path.open(newline="") as file:
-        return [(int(row["step"]), float(row["loss"]), float(row["seconds"])) for row in csv.DictReader(file)]
+        return [
+            Point(int(row["step"]), float(row["loss"]), float(row["seconds"]), row["hardware"])
+            for row in csv.DictReader(file)
+        ]
 
 
 def plot_curves(stages: Sequence[str], run: Path, path: Path) -> None:
@@ -203,7 +235,7 @@ def plot_curves(stages: Sequence[str], run: Path, path: Path) -> None:
     figure, axes = plt.subplots(1, len(stages), figsize=(2.2 * len(stages), 2), layout="constrained")
     for stage, axis in zip(stages, axes, strict=True):
         curve = read_curve(run / f"{stage}.csv")
-        axis.plot([step for step, _, _ in curve], [loss for _, loss, _ in curve], linewidth=1)
+        axis.plot([point.step for point in curve], [point.loss for point in curve], linewidth=1)
         axis.set_title(stage, fontsize=8)
         axis.set_yscale("log")
         axis.tick_params(labelsize=6, which="both")
@@ -226,13 +258,14 @@ def main() -> None:
     parser.add_argument("--evaluation", type=Path, default=Path("build/tiny-evaluation"))
     parser.add_argument("--out", type=Path, default=MODELS_DIR, help="folder of the models")
     arguments = parser.parse_args()
-    hardware = (arguments.run / HARDWARE).read_text(encoding="utf-8").strip()
+    remarks = arguments.run / REMARKS
+    said = remarks.read_text(encoding="utf-8").strip() if remarks.exists() else ""
     text = (arguments.evaluation / RESULTS).read_text(encoding="utf-8")
     results = json.loads(text)
     for name in NAMES:
         folder = arguments.out / name
         plot_curves(KINDS[name].stages, arguments.run, folder / CURVES)
-        card = model_card(name, count_parameters(folder), results, arguments.run, hardware)
+        card = model_card(name, count_parameters(folder), results, arguments.run, said)
         (folder / "README.md").write_text(card, encoding="utf-8")
     (arguments.out / RESULTS).write_text(text, encoding="utf-8")
     for picture in arguments.evaluation.glob("*.png"):

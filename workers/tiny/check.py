@@ -35,8 +35,8 @@ def in_words(reading: Reading) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.tiny.check", description=__doc__)
-    parser.add_argument("picture", type=Path, nargs="?")
-    parser.add_argument("prompt", nargs="?")
+    parser.add_argument("picture", type=Path, nargs="?", help="file of the picture")
+    parser.add_argument("prompt", nargs="?", help="what it was asked to show")
     parser.add_argument("--json", action="store_true", help="read [file, prompt] pairs from standard input")
     given = parser.parse_args(arguments)
     if given.json:
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"cannot read {given.picture}: {error}")
     print(f"seen: {in_words(reading)}")
     if not parse_prompt(given.prompt).figures:
-        print("The prompt names no shape of the tiny world, such as `a small red ring on the left`.")
+        print("The prompt states nothing that can be checked; try one like `a small red ring on the left`.")
         return 2
     for name, holds in result.items():
         print(f"{name:<10}  {'as asked' if holds else 'not as asked'}")

@@ -16,7 +16,7 @@ from workers.engine.scheduler import Scheduler
 from workers.pipelines.load import load_pipeline
 from workers.tiny.render import Picture
 
-ROWS = 16  # of a batch
+MAX_ROWS = 16  # of a batch
 
 
 class DrawingError(Exception):
@@ -58,12 +58,12 @@ class Artist:
 
     def draw(self, specs: Sequence[ImageSpec], title: str | None = None) -> list[Picture]:
         """Draw them all, in batches, with a progress bar if it has a title. Raises DrawingError."""
-        engine = Engine(self._pipelines, Scheduler(ROWS), time.monotonic)
+        engine = Engine(self._pipelines, Scheduler(MAX_ROWS), time.monotonic)
         waiting = [DenoiseRequest(str(i), spec, i) for i, spec in enumerate(specs)]
         pictures: dict[str, Picture] = {}
         with tqdm(total=len(specs), desc=title, unit="picture", mininterval=5, disable=title is None) as bar:
             while waiting or len(engine):
-                room = ROWS - len(engine)
+                room = MAX_ROWS - len(engine)
                 admission = engine.admit(waiting[:room])
                 del waiting[:room]
                 report = engine.step()

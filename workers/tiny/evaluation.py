@@ -32,6 +32,9 @@ SIZES = ((64, 64), (96, 96), (128, 128), (192, 128), (128, 192), (192, 192), (25
 SEEDS = 16  # of one prompt, for diversity
 OPEN_PROMPTS = ("a red circle", "a blue star", "a large yellow heart", "a ring on a striped background")
 CHANCE_PAIRS = 20_000
+LEAST_OF_RENDERS = 0.99  # joint
+FROM_CHANCE = 0.12  # that an attribute of other renders may lie, some hundred prompts being few
+MOST_MISCOUNTED = 0.01
 
 Shares = Mapping[str, float]
 
@@ -48,17 +51,35 @@ class Result:
 
 
 def measure_the_measure(count: int, figures: int) -> dict[str, Shares]:
-    """Score renders of the right scenes and of wrong ones, beside what chance alone would give."""
-    prompts = held_out_prompts(count, figures)
+    """Score renders of the right scenes, of others, and of others with one figure more or less, beside chance."""
+    prompts, others = held_out_prompts(count, figures), held_out_prompts(count, 3 - figures)
     rng = random.Random(0)
     readings = [read_scene(render(prompt.scene, 128, 128, rng)) for prompt in prompts]
-    shifted = readings[1:] + readings[:1]
+    miscounted = [read_scene(render(other.scene, 128, 128, rng)) for other in others]
     pairs = [rng.sample(prompts, 2) for _ in range(CHANCE_PAIRS)]
     return {
-        "renders": means(score(prompt.facts, reading) for prompt, reading in zip(prompts, readings, strict=True)),
-        "wrong": means(score(prompt.facts, reading) for prompt, reading in zip(prompts, shifted, strict=True)),
+        "renders": _mean_scores(prompts, readings),
+        "wrong": _mean_scores(prompts, readings[1:] + readings[:1]),
+        "miscounted": _mean_scores(prompts, miscounted),
         "chance": means(score(one.facts, perfect_reading(other.scene)) for one, other in pairs),
     }
+
+
+def faults(measure: Mapping[str, Shares]) -> list[str]:
+    """What is wrong with the measure itself: it must pass renders of the prompt, and others as often as chance."""
+    found = []
+    if measure["renders"]["joint"] < LEAST_OF_RENDERS:
+        found.append(f"renders of the prompt pass in {measure['renders']['joint']:.1%}, not {LEAST_OF_RENDERS:.0%}")
+    for name, chance in measure["chance"].items():
+        if name != "count" and abs(measure["wrong"][name] - chance) > FROM_CHANCE:
+            found.append(f"{name} holds in {measure['wrong'][name]:.1%} of other renders, by chance in {chance:.1%}")
+    if measure["miscounted"]["count"] > MOST_MISCOUNTED:
+        found.append(f"a wrong count passes in {measure['miscounted']['count']:.1%}")
+    return found
+
+
+def _mean_scores(prompts: Sequence[Prompt], readings: Sequence[Reading]) -> Shares:
+    return means(score(prompt.facts, reading) for prompt, reading in zip(prompts, readings, strict=True))
 
 
 def perfect_reading(scene: Scene) -> Reading:
@@ -136,13 +157,14 @@ def by_size(artist: Artist, model: str, prompts: Sequence[Prompt]) -> dict[str, 
     }
 
 
-def by_length(artist: Artist, model: str, results: Sequence[Result]) -> dict[str, Shares]:
-    """Apart: prompts that CLIP reads whole, and longer ones, whose end only T5 reads."""
-    lengths = [len(artist.clip_tokens(model, result.prompt.text)) for result in results]
-    return {
-        "within": means(r.score for r, length in zip(results, lengths, strict=True) if length <= CLIP_LENGTH),
-        "beyond": means(r.score for r, length in zip(results, lengths, strict=True) if length > CLIP_LENGTH),
+def by_length(artist: Artist, model: str, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
+    """Apart: prompts that CLIP reads whole, and longer ones, whose end only T5 reads; `count` of each."""
+    long = [len(artist.clip_tokens(model, result.prompt.text)) > CLIP_LENGTH for result in results]
+    parts = {
+        name: [result.score for result, is_long in zip(results, long, strict=True) if is_long == wanted]
+        for name, wanted in (("within", False), ("beyond", True))
     }
+    return {name: {"pictures": len(scores), **means(scores)} for name, scores in parts.items() if scores}
 
 
 def diversity(artist: Artist, model: str) -> dict[str, Any]:

@@ -25,11 +25,13 @@ _OPPOSITE = {
 }
 _COLOUR, _SHAPE, _RELATED = _any(COLOURS), _any(SHAPES), _any(_RELATIONS)
 _FIGURE = re.compile(
-    rf"\b(?:(?P<article>an?) )?(?:(?P<size>{_any(_SIZES)}) )?(?:(?P<colour>{_COLOUR}) )?(?P<shape>{_SHAPE})\b"
+    rf"\b(?:(?P<article>an?) )?(?:(?P<size>{_any(_SIZES)}) )?(?:(?P<colour>{_COLOUR}) )?(?P<shape>{_SHAPE})(?![-\w])"
 )
 _RELATION = re.compile(rf"\b(?P<words>{_RELATED})\b")
 _BETWEEN_SHAPES = re.compile(rf"\b(?P<first>{_SHAPE}) (?:is )?(?P<words>{_RELATED}) (?:the )?(?P<second>{_SHAPE})\b")
-_PLACE = re.compile(r"\b(?:(?P<row>top|bottom) (?P<column>left|right)|(?P<only>top|bottom|left|right|centre|middle))\b")
+_PLACE = re.compile(
+    r"\b(?:(?P<row>top|bottom)[ -](?P<column>left|right)|(?P<only>top|bottom|left|right|centre|middle))\b"
+)
 _GRADIENT = re.compile(
     rf"\bgradient background from ({_COLOUR}) to ({_COLOUR})\b|\b({_COLOUR}) to ({_COLOUR}) gradient background\b"
 )
@@ -46,9 +48,15 @@ def parse_prompt(prompt: str) -> Facts:
     text = prompt.lower()
     for british, american in AMERICAN.items():
         text = text.replace(american, british)
+    for ours, theirs in (("top", "upper"), ("bottom", "lower")):
+        text = re.sub(rf"\b{theirs}\b", ours, text)
     background, text = _background(text)
-    # "the circle" without a colour speaks of a circle that was mentioned before.
-    found = [m for m in _FIGURE.finditer(text) if m["colour"] or m["article"] or m["size"]]
+    found: list[re.Match[str]] = []
+    for match in _FIGURE.finditer(text):
+        # "the circle" without a colour speaks of a circle that was mentioned before.
+        described = match["colour"] or match["article"] or match["size"]
+        if described or match["shape"] not in {earlier["shape"] for earlier in found}:
+            found.append(match)
     figures = []
     for i, match in enumerate(found):
         end = found[i + 1].start() if i + 1 < len(found) else len(text)

@@ -21,6 +21,7 @@ ALIKE = 0.6  # intersection over union with the most similar shape
 OFF = 1.3  # a diameter larger or smaller by this factor is none of the world's
 UNKNOWN = "unknown"
 SMALLEST = 0.004  # of the squared shorter side: what is smaller is a blemish, not a figure
+PURE = 0.8  # share of a figure that must be of about one colour for it to have a colour
 
 Mask = NDArray[np.bool_]  # (H, W)
 
@@ -41,20 +42,30 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a picture shows; the figures from the largest to the smallest."""
+    """What a picture shows; the figures from the largest to the smallest.
+
+    dirt: share of the squared shorter side that is neither background nor figure.
+    """
 
     background: Background
     figures: tuple[Sighting, ...]
+    dirt: float = 0.0
+
+    @property
+    def clean(self) -> bool:
+        """Whether all the blemishes together are still none."""
+        return self.dirt < SMALLEST
 
 
 def read_scene(picture: Picture) -> Reading:
     """Read a picture `(H, W, 3)`, uint8 RGB."""
     background, backdrop = _read_background(picture.astype(np.float32))
     mask = _differs(picture.astype(np.float32), backdrop, striped=background.fill == "striped")
-    side = min(mask.shape)
-    pieces = [piece for piece in _pieces(mask) if piece.sum() >= SMALLEST * side**2]
+    area = min(mask.shape) ** 2
+    pieces = [piece for piece in _pieces(mask) if piece.sum() >= SMALLEST * area]
     pieces.sort(key=lambda piece: -int(piece.sum()))
-    return Reading(background, tuple(_read_figure(picture, piece) for piece in pieces))
+    dirt = (int(mask.sum()) - sum(int(piece.sum()) for piece in pieces)) / area
+    return Reading(background, tuple(_read_figure(picture, piece) for piece in pieces), dirt)
 
 
 def colour_name(colour: NDArray[np.float32]) -> str:
@@ -150,7 +161,7 @@ def _read_figure(picture: Picture, piece: Mask) -> Sighting:
     diameter = 2 * radius / min(height, width)
     return Sighting(
         shape=shape if overlap >= ALIKE else UNKNOWN,
-        colour=colour_name(np.median(picture[_core(piece)], axis=0)),
+        colour=_one_colour(picture[_core(piece)].astype(np.float32)),
         size=_size(diameter),
         row=_nearest(y / height),
         column=_nearest(x / width),
@@ -158,6 +169,13 @@ def _read_figure(picture: Picture, piece: Mask) -> Sighting:
         y=y / height,
         overlap=overlap,
     )
+
+
+def _one_colour(pixels: NDArray[np.float32]) -> str:
+    """The name of the colour that nearly all of these (N, 3) have, or "unknown"."""
+    median = np.median(pixels, axis=0)
+    near = np.linalg.norm(pixels - median, axis=1) <= CONTRAST
+    return colour_name(median) if near.mean() >= PURE else UNKNOWN
 
 
 def _size(diameter: float) -> str:

@@ -1,5 +1,6 @@
 """The evaluation's results as Markdown tables, for the terminal and the model cards."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ def measure_table(measure: Mapping[str, Mapping[str, Mapping[str, float]]]) -> s
             for name, shares in (
                 ("render of the prompt", results["renders"]),
                 ("render of another", results["wrong"]),
+                ("render of another number", results["miscounted"]),
                 ("chance", results["chance"]),
             )
         ),
@@ -52,7 +54,7 @@ def grid_table(rows: Sequence[Mapping[str, float]]) -> str:
     steps = dict.fromkeys(row["steps"] for row in rows)
     joint = {(row["steps"], row["guidance"]): row["joint"] for row in rows}
     return table(
-        ("steps \\ guidance", *(f"{scale:g}" for scale in scales)),
+        ("joint by steps \\ guidance", *(f"{scale:g}" for scale in scales)),
         ((f"{n:g}", *(_percent(joint[n, scale]) for scale in scales)) for n in steps),
     )
 
@@ -67,6 +69,11 @@ def full_grid_table(rows: Sequence[Mapping[str, float]]) -> str:
 
 def size_table(sizes: Mapping[str, Mapping[str, float]]) -> str:
     return table(("pixels", *COLUMNS), ((size, *_shares(shares)) for size, shares in sizes.items()))
+
+
+def margin(count: int) -> float:
+    """How far in percent a share of so many pictures may be off, at most, 19 times of 20."""
+    return 196 * math.sqrt(0.25 / count)
 
 
 def _shares(shares: Mapping[str, float]) -> list[str]:

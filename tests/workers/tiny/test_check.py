@@ -31,7 +31,7 @@ def test_it_says_what_it_sees_and_what_was_asked(ring: Path, capsys: pytest.Capt
 
 def test_a_prompt_without_shapes_is_told_apart(ring: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(ring), "a horse"]) == 2
-    assert "names no shape" in capsys.readouterr().out
+    assert "nothing that can be checked" in capsys.readouterr().out
 
 
 def test_what_is_no_picture_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

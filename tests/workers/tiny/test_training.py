@@ -25,7 +25,7 @@ from workers.tiny.scenes import COLOURS, SHAPES, Background, Figure, Scene
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import Condition, flux_condition, sd3_condition
 from workers.tiny.training.flow import LATE, Course, add_noise, draw_times
-from workers.tiny.training.latents import encode_scenes
+from workers.tiny.training.latents import encode_scenes, fingerprint
 from workers.tiny.training.layout import LayoutHead, PlaceHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, RunError, Stage, train
 from workers.tiny.training.recipe import Budget, Recipe
@@ -35,6 +35,7 @@ from workers.tiny.training.velocity import flux_velocity, sd3_velocity
 CPU = torch.device("cpu")
 SMOKE = Budget(
     vae=2,
+    decoder=2,
     text=2,
     sd3=Course(4, early_steps=1),
     flux=Course(2, early_steps=1),
@@ -119,8 +120,8 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(tmp_path: Path, monkeyp
     train(resumed, tmp_path / "cut")
     for ours, theirs in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert [step for step, _, _ in read_curve(tmp_path / "cut" / "small.csv")] == [10, 20, 30, 40, 50, 60]
-    losses = [loss for _, loss, _ in read_curve(tmp_path / "whole" / "small.csv")]
+    assert [point.step for point in read_curve(tmp_path / "cut" / "small.csv")] == [10, 20, 30, 40, 50, 60]
+    losses = [point.loss for point in read_curve(tmp_path / "whole" / "small.csv")]
     assert losses[-1] < losses[0] / 2
 
 
@@ -196,14 +197,16 @@ def test_training_asks_the_transformer_as_the_server_does(recipe: Recipe, tmp_pa
 def test_a_card_is_written_from_the_results(recipe: Recipe, tmp_path: Path) -> None:
     shares = {"shape": 0.5, "joint": 0.25}
     results = {
-        "prompts": {"one": 500, "two": 200, "grid": 50},
+        "vae": {"psnr_db": 33.3, "worst_psnr_db": 27.7, "adherence": shares},
+        "measure": {"one": dict.fromkeys(("renders", "wrong", "miscounted", "chance"), shares)},
         "models": {
             name: {
+                "prompts": {"one": 500, "two": 200, "grid": 50},
                 "one": shares,
                 "two": shares,
                 "contrast": {"guidance_scale": 1.0, **shares},
                 "seconds": 0.5,
-                "length": {"within": shares, "beyond": shares},
+                "length": {"within": {"pictures": 460, **shares}, "beyond": {"pictures": 40, **shares}},
                 "grid": [{"steps": 4, "guidance": 1.0, **shares}, {"steps": 4, "guidance": 2.0, **shares}],
                 "sizes": {"64x64": shares},
                 "diversity": {
@@ -221,6 +224,8 @@ def test_a_card_is_written_from_the_results(recipe: Recipe, tmp_path: Path) -> N
         card = model_card(name, 1234, results, recipe.folder, "a test")
         assert f"# {name}" in card
         assert "25.0" in card
+        assert "33.3 dB" in card
+        assert "a test" in card
         plot_curves(KINDS[name].stages, recipe.folder, tmp_path / f"{name}.png")
         with Image.open(tmp_path / f"{name}.png") as curves:
             assert curves.width > 300
@@ -229,6 +234,20 @@ def test_a_card_is_written_from_the_results(recipe: Recipe, tmp_path: Path) -> N
 def test_a_run_of_other_settings_is_refused(recipe: Recipe) -> None:
     with pytest.raises(RunError, match="was begun with"):
         assert Recipe(recipe.folder, CPU, replace(SMOKE, vae=5)).vae
+
+
+def test_a_transformer_of_another_vae_is_refused(recipe: Recipe, tmp_path: Path) -> None:
+    train(small_stage(2), tmp_path, fingerprint(recipe.vae))
+    train(small_stage(2), tmp_path, fingerprint(recipe.vae))
+    with pytest.raises(RunError, match="learnt from other parts"):
+        train(small_stage(2), tmp_path, fingerprint(components.vae()))
+
+
+def test_a_part_begins_alike_whatever_was_asked_for_before(recipe: Recipe, tmp_path: Path) -> None:
+    """Each part draws its own random numbers, even where it has those before it made first."""
+    alone = Recipe(tmp_path, CPU, SMOKE).flux_teacher
+    for ours, theirs in zip(alone.parameters(), recipe.flux_teacher.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_latents_of_another_vae_are_made_anew(recipe: Recipe, tmp_path: Path) -> None:

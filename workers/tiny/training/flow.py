@@ -97,6 +97,7 @@ class Batches:
         (size,) = rng.choices(list(sizes), list(sizes.values()))
         data = self._latents[size]
         whole, few = draw_context(rng, phase)
+        few = min(few, self._nothing.context.shape[1])
         count = TOKENS_PER_STEP // (size[0] * size[1] // 256 + (CLIP_LENGTH + FULL if whole else few))
         chosen = rng.sample(range(len(data.scenes)), min(count, len(data.scenes)))
         kept = [rng.random() >= dropped for _ in chosen]

@@ -52,11 +52,12 @@ def encode_scenes(vae: AutoencoderKL, size: Size, count: int, folder: Path) -> L
     return Latents(scenes, load_tensor(file))
 
 
-def fingerprint(module: nn.Module) -> str:
-    """Tell one module's weights from another's."""
+def fingerprint(*modules: nn.Module) -> str:
+    """Tell these modules' weights from others'."""
     digest = hashlib.sha256()
-    for tensor in module.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    for module in modules:
+        for tensor in module.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

@@ -20,7 +20,7 @@ from workers.tiny.scenes import COLOURS, SHAPES, Scene
 CELL = 4  # pixels: the side of what has one label
 TOKEN = 16  # pixels: the side of what one token of a transformer sees
 PALETTE = np.array(list(COLOURS.values()), dtype=np.float32)
-_SPREAD = 5.0  # variance of the places 0 to 7
+_SPREAD = 5.0  # tokens: the unit in which places are told, so that heads begin at the right scale
 KINDS = (len(COLOURS), len(SHAPES) + 1)  # of labels: colours; shapes, or none
 
 
@@ -67,7 +67,7 @@ class PlaceHead(nn.Module):
         self.tell = nn.Linear(width, 2)
 
     def loss(self, tokens: Tensor, rows: int, columns: int) -> Tensor:
-        """Squared distance from the place, in tokens, over its usual variance."""
+        """Mean square of the distance from the place, tokens squared, over _SPREAD."""
         grid = torch.cartesian_prod(torch.arange(rows), torch.arange(columns)).to(tokens)
         error: Tensor = self.tell(self.norm(tokens)) * _SPREAD - grid
         return error.square().mean() / _SPREAD
@@ -75,7 +75,10 @@ class PlaceHead(nn.Module):
 
 @contextmanager
 def outputs_of(block: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect what the block gives of the last tokens, those of the image, `(B, context + tokens, width)`."""
+    """Collect what the block gives: the image's tokens, where it keeps them apart from the context, else all.
+
+    The image's come last: `(B, tokens, width)` or `(B, context + tokens, width)`.
+    """
     outputs: list[Tensor] = []
 
     def collect(_block: nn.Module, _given: object, output: Tensor | tuple[Tensor, ...]) -> None:

@@ -7,6 +7,7 @@ sees what an uninterrupted one would have seen.
 import csv
 import math
 import os
+import platform
 import random
 import time
 from collections.abc import Callable
@@ -76,11 +77,13 @@ class Stage:
         }
 
 
-def train(stage: Stage, folder: Path) -> None:
+def train(stage: Stage, folder: Path, origin: str = "") -> None:
     """Train `stage.module` in place, going on from `folder/<name>.pt` where there is one.
 
+    origin: tells the finished modules that it learns from; with others, its checkpoint is worth nothing.
+
     Writes the checkpoint every SAVE_EVERY steps and a line of `<name>.csv` with each: step, mean loss since the last
-    line, seconds of training so far. Raises RunError for a checkpoint of another stage's settings.
+    line, seconds of training so far, hardware. Raises RunError for a checkpoint of other settings or origin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint, curve = folder / f"{stage.name}.pt", folder / f"{stage.name}.csv"
@@ -91,9 +94,12 @@ def train(stage: Stage, folder: Path) -> None:
         if state["settings"] != stage.settings:
             begun = f"{checkpoint} was begun with {state['settings']}, not {stage.settings}"
             raise RunError(f"{begun}; remove it to start anew")
+        if state["origin"] != origin:
+            raise RunError(f"{checkpoint} learnt from other parts than the run has now; remove it to start anew")
         stage.module.load_state_dict(state["module"])
         optimizer.load_state_dict(state["optimizer"])
         done, seconds = state["step"], state["seconds"]
+    machine = hardware(next(stage.module.parameters()).device)
     losses: list[float] = []
     started = time.monotonic() - seconds
     bar = tqdm(range(done, stage.steps), desc=stage.name, initial=done, total=stage.steps, unit="step", mininterval=5)
@@ -115,13 +121,21 @@ def train(stage: Stage, folder: Path) -> None:
                     "module": stage.module.state_dict(),
                     "optimizer": optimizer.state_dict(),
                     "settings": stage.settings,
+                    "origin": origin,
                     "step": step + 1,
                     "seconds": seconds,
                 },
             )
-            _note(curve, step + 1, mean, seconds)
+            _note(curve, [str(step + 1), f"{mean:.5f}", f"{seconds:.0f}", machine])
     stage.module.eval()
     stage.module.requires_grad_(False)
+
+
+def hardware(device: torch.device) -> str:
+    """What a stage trains on, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} of {os.cpu_count()} CPU cores ({platform.machine()})"
 
 
 class Optimizer:
@@ -177,12 +191,13 @@ def _save(path: Path, state: dict[str, object]) -> None:
     os.replace(partial, path)
 
 
-def _note(path: Path, step: int, loss: float, seconds: float) -> None:
-    """Append to the curve; lines of steps that a resumed run does again are dropped."""
+def _note(path: Path, line: list[str]) -> None:
+    """Append to the curve, in one move; lines of steps that a resumed run does again are dropped."""
     rows = []
     if path.exists():
         with path.open(newline="") as file:
-            rows = [row for row in csv.reader(file) if row[0] != "step" and int(row[0]) < step]
-    rows.append([str(step), f"{loss:.5f}", f"{seconds:.0f}"])
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([["step", "loss", "seconds"], *rows])
+            rows = [row for row in csv.reader(file) if row[0] != "step" and int(row[0]) < int(line[0])]
+    partial = path.with_suffix(".partial-csv")
+    with partial.open("w", newline="") as file:
+        csv.writer(file).writerows([["step", "loss", "seconds", "hardware"], *rows, line])
+    os.replace(partial, path)

@@ -1,6 +1,7 @@
 """The whole recipe: each part is trained, or read from the run's folder, when it is first asked for."""
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,11 +17,11 @@ from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import flux_condition, sd3_condition
 from workers.tiny.training.flow import SCENES, Batches, Course, Encode, flow_stage
 from workers.tiny.training.guidance import guidance_stage
-from workers.tiny.training.latents import Latents, Size, encode_scenes
+from workers.tiny.training.latents import Latents, Size, encode_scenes, fingerprint
 from workers.tiny.training.loop import train
 from workers.tiny.training.reflow import PAIRS, Pairs, draw_pairs, reflow_stage
 from workers.tiny.training.text import Reader, TextEncoders, Tokenizers, text_stage
-from workers.tiny.training.vae import vae_stage
+from workers.tiny.training.vae import decoder_stage, vae_stage
 from workers.tiny.training.velocity import flux_velocity, sd3_velocity
 
 CORPUS = 6000  # captions that the tokenizers learn from
@@ -33,6 +34,7 @@ class Budget:
     """Steps of each stage, and how many pictures of each size the transformers learn from."""
 
     vae: int = 1600
+    decoder: int = 2400
     text: int = 2800
     sd3: Course = SD3_COURSE
     flux: Course = FLUX_COURSE
@@ -56,6 +58,16 @@ class Recipe:
         torch.manual_seed(0)
         vae = components.vae().to(self.device)
         train(vae_stage(vae, self.device, self.budget.vae), self.folder)
+        return vae
+
+    @cached_property
+    def finished_vae(self) -> AutoencoderKL:
+        """The VAE with a decoder that went on learning, and its latents' shift and scale."""
+        vae = deepcopy(self.vae)
+        vae.decoder.requires_grad_(True)
+        train(decoder_stage(vae, self.device, self.budget.decoder), self.folder, fingerprint(self.vae))
+        shift, scale = self.shift_and_scale
+        vae.register_to_config(shift_factor=shift, scaling_factor=scale)
         return vae
 
     @cached_property
@@ -99,26 +111,30 @@ class Recipe:
         torch.manual_seed(0)
         transformer = components.sd3_transformer().to(self.device)
         middle, velocity = transformer.transformer_blocks[3], partial(sd3_velocity, transformer)
-        train(flow_stage("sd3", transformer, middle, velocity, batches, self.budget.sd3), self.folder)
+        stage = flow_stage("sd3", transformer, middle, velocity, batches, self.budget.sd3)
+        train(stage, self.folder, self._origin)
         return transformer
 
     @cached_property
     def flux_teacher(self) -> FluxTransformer2DModel:
         """Flux with classifier-free guidance, from which the two published kinds are distilled."""
+        batches = self._flux_batches  # first: what it needs to be made draws random numbers too
         torch.manual_seed(0)
         transformer = components.flux_transformer(guidance=False).to(self.device)
         middle, velocity = transformer.single_transformer_blocks[1], partial(flux_velocity, transformer)
         placed = transformer.transformer_blocks[0], middle
-        stage = flow_stage("flux", transformer, middle, velocity, self._flux_batches, self.budget.flux, placed)
-        train(stage, self.folder)
+        stage = flow_stage("flux", transformer, middle, velocity, batches, self.budget.flux, placed)
+        train(stage, self.folder, self._origin)
         return transformer
 
     @cached_property
     def flux_dev(self) -> FluxTransformer2DModel:
+        teacher = self.flux_teacher
         torch.manual_seed(0)
         student = components.flux_transformer(guidance=True).to(self.device)
-        guidance.start_student(student, self.flux_teacher)
-        train(guidance_stage(student, self.flux_teacher, self._flux_batches, self.budget.flux_dev), self.folder)
+        guidance.start_student(student, teacher)
+        stage = guidance_stage(student, teacher, self._flux_batches, self.budget.flux_dev)
+        train(stage, self.folder, fingerprint(teacher))
         return student
 
     @cached_property
@@ -132,8 +148,14 @@ class Recipe:
     def flux_schnell(self) -> FluxTransformer2DModel:
         student = components.flux_transformer(guidance=False).to(self.device)
         reflow.start_student(student, self.flux_dev)
-        train(reflow_stage(student, self.pairs, self._encode_flux, self.device, self.budget.flux_schnell), self.folder)
+        stage = reflow_stage(student, self.pairs, self._encode_flux, self.device, self.budget.flux_schnell)
+        train(stage, self.folder, fingerprint(self.flux_dev))
         return student
+
+    @cached_property
+    def _origin(self) -> str:
+        """Of the transformers: they learn these latents and these encodings."""
+        return fingerprint(self.vae, self.encoders)
 
     @cached_property
     def _flux_batches(self) -> Batches:
