@@ -1,7 +1,8 @@
 """Reads a scene back from pixels, knowing nothing of the prompt: what is to be seen, not what was meant.
 
 The background is told from the picture's edge, which figures hardly reach. What differs from it falls into connected
-pieces; each piece is compared with every shape, drawn to its measure. What resembles nothing in the world is "unknown".
+pieces; each piece is compared with every shape, drawn where and as large as it covers the piece best. What resembles
+nothing in the world is "unknown".
 """
 
 import math
@@ -21,6 +22,7 @@ ALIKE = 0.6  # intersection over union with the most similar shape
 OFF = 1.3  # a diameter larger or smaller by this factor is none of the world's
 UNKNOWN = "unknown"
 SMALLEST = 0.004  # of the squared shorter side: what is smaller is a blemish, not a figure
+LIKELY = 4  # shapes that are moved and scaled, to see which covers a piece best
 PURE = 0.8  # share of a figure that must be of about one colour for it to have a colour
 
 Mask = NDArray[np.bool_]  # (H, W)
@@ -65,7 +67,7 @@ def read_scene(picture: Picture) -> Reading:
     pieces = [piece for piece in _pieces(mask) if piece.sum() >= SMALLEST * area]
     pieces.sort(key=lambda piece: -int(piece.sum()))
     dirt = (int(mask.sum()) - sum(int(piece.sum()) for piece in pieces)) / area
-    return Reading(background, tuple(_read_figure(picture, piece) for piece in pieces), dirt)
+    return Reading(background, tuple(_read_figure(picture, backdrop, piece) for piece in pieces), dirt)
 
 
 def colour_name(colour: NDArray[np.float32]) -> str:
@@ -144,31 +146,77 @@ def _grown(values: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
-def _read_figure(picture: Picture, piece: Mask) -> Sighting:
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """A shape in its place, in pixels, and how well it covers a piece: intersection over union."""
+
+    shape: str
+    x: float
+    y: float
+    radius: float
+    overlap: float
+
+
+def _read_figure(picture: Picture, backdrop: NDArray[np.float32], piece: Mask) -> Sighting:
     height, width = piece.shape
+    core = picture[_core(piece)].astype(np.float32)
+    # Half-way to the background is where a blurred edge is.
+    from_figure = np.linalg.norm(picture - np.median(core, axis=0), axis=2)
+    sharp = piece & (from_figure < np.linalg.norm(picture - backdrop, axis=2))
+    piece = sharp if sharp.any() else piece
     ys, xs = np.nonzero(piece)
     left, right, top, bottom = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
-    best: tuple[float, str, float, float, float] = (-1.0, "", 0.0, 0.0, 0.0)
-    for shape in SHAPES:
-        low_x, high_x, low_y, high_y = _extent(shape)
-        radius = ((right - left) / (high_x - low_x) + (bottom - top) / (high_y - low_y)) / 2
-        x = (left + right) / 2 - radius * (low_x + high_x) / 2
-        y = (top + bottom) / 2 - radius * (low_y + high_y) / 2
-        drawn = paint_shape(shape, (x, y), radius, width, height) > 0.5
-        overlap = float((drawn & piece).sum() / max(1, (drawn | piece).sum()))
-        best = max(best, (overlap, shape, radius, x, y))
-    overlap, shape, radius, x, y = best
-    diameter = 2 * radius / min(height, width)
+    margin = max(2, (right - left + bottom - top) // 8)
+    x0, y0 = max(0, left - margin), max(0, top - margin)
+    window = piece[y0 : bottom + margin, x0 : right + margin]
+    likely = sorted((_fit_box(shape, window) for shape in SHAPES), key=lambda fit: -fit.overlap)[:LIKELY]
+    best = max((_improve(fit, window) for fit in likely), key=lambda fit: fit.overlap)
+    x, y, diameter = best.x + x0, best.y + y0, 2 * best.radius / min(height, width)
     return Sighting(
-        shape=shape if overlap >= ALIKE else UNKNOWN,
-        colour=_one_colour(picture[_core(piece)].astype(np.float32)),
+        shape=best.shape if best.overlap >= ALIKE else UNKNOWN,
+        colour=_one_colour(core),
         size=_size(diameter),
         row=_nearest(y / height),
         column=_nearest(x / width),
         x=x / width,
         y=y / height,
-        overlap=overlap,
+        overlap=best.overlap,
     )
+
+
+def _fit_box(shape: str, window: Mask) -> _Fit:
+    """The shape in the box around the piece."""
+    ys, xs = np.nonzero(window)
+    left, right, top, bottom = xs.min(), xs.max() + 1, ys.min(), ys.max() + 1
+    low_x, high_x, low_y, high_y = _extent(shape)
+    radius = ((right - left) / (high_x - low_x) + (bottom - top) / (high_y - low_y)) / 2
+    x = (left + right) / 2 - radius * (low_x + high_x) / 2
+    y = (top + bottom) / 2 - radius * (low_y + high_y) / 2
+    return _placed(shape, x, y, radius, window)
+
+
+def _improve(fit: _Fit, window: Mask) -> _Fit:
+    """Move and scale the shape for as long as it covers the piece better: a spur or a halo makes the box too large."""
+    for share in (0.1, 0.05):
+        better: _Fit | None = fit
+        while better is not None:
+            fit, step = better, share * better.radius
+            moved = (
+                _placed(fit.shape, fit.x + dx * step, fit.y + dy * step, fit.radius + dr * step, window)
+                for dx, dy, dr in ((1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1), (0, 0, -1))
+            )
+            better = max((other for other in moved if other.overlap > fit.overlap), key=_overlap, default=None)
+    return fit
+
+
+def _placed(shape: str, x: float, y: float, radius: float, window: Mask) -> _Fit:
+    height, width = window.shape
+    drawn = paint_shape(shape, (x, y), radius, width, height) > 0.5
+    return _Fit(shape, x, y, radius, float((drawn & window).sum() / max(1, (drawn | window).sum())))
+
+
+def _overlap(fit: _Fit) -> float:
+    return fit.overlap
 
 
 def _one_colour(pixels: NDArray[np.float32]) -> str:

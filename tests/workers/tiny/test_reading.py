@@ -147,3 +147,17 @@ def test_a_specked_and_slightly_blurred_picture_is_still_read() -> None:
     blurred[100:103, 100:103] = 255
     noisy = (blurred + np.random.default_rng(0).integers(-12, 12, picture.shape)).clip(0, 255).astype(np.uint8)
     assert score(facts_of(SCENE), read_scene(noisy))["joint"]
+
+
+@pytest.mark.parametrize("shape", ["square", "star", "cross", "ring"])
+@pytest.mark.parametrize("size", ["small", "large"])
+def test_a_blurred_figure_with_a_spur_is_still_its_shape_and_size(shape: str, size: str) -> None:
+    """A decoder's soft edges and a stray pixel or two make the box around a figure larger than the figure."""
+    scene = Scene(SCENE.background, (Figure(shape, "white", size, 1, 1),))
+    picture = render(scene, 128, 128).astype(np.float32)
+    for axis in (0, 1):
+        picture = sum(np.roll(picture, shift, axis) for shift in (-1, 0, 1)) / 3
+    reach = round(SIZES[size] * 64) + 5
+    picture[63:65, 64 : 64 + reach] = COLOURS["white"]
+    (seen,) = read_scene(picture.round().astype(np.uint8)).figures
+    assert (seen.shape, seen.size) == (shape, size)
