@@ -156,7 +156,7 @@ def test_a_blurred_figure_with_a_spur_is_still_its_shape_and_size(shape: str, si
     scene = Scene(SCENE.background, (Figure(shape, "white", size, 1, 1),))
     picture = render(scene, 128, 128).astype(np.float32)
     for axis in (0, 1):
-        picture = sum(np.roll(picture, shift, axis) for shift in (-1, 0, 1)) / 3
+        picture = np.mean([np.roll(picture, shift, axis) for shift in (-1, 0, 1)], axis=0)
     reach = round(SIZES[size] * 64) + 5
     picture[63:65, 64 : 64 + reach] = COLOURS["white"]
     (seen,) = read_scene(picture.round().astype(np.uint8)).figures
