@@ -49,7 +49,7 @@ without a GPU or a download, and to test that every picture shows its own prompt
 Data: scenes drawn at random, rendered by `workers/tiny/render.py` and described by `workers/tiny/captions.py` in four
 phrasings, some inside many words about other things, beyond the 77 tokens that CLIP reads. One combination in
 {held_out_in} of shape, colour, size and place was held out of training; the evaluation asks for nothing else. Every
-shape, colour and size was seen together in training, at most of the nine places: what is measured is a known thing at a
+shape, colour and size was seen together in training, in most of the nine places: what is measured is a known thing at a
 new place, not a new thing.
 
 Retrain: `make tiny-models`. The stages, of which some ran side by side:

@@ -158,7 +158,7 @@ def by_size(artist: Artist, model: str, prompts: Sequence[Prompt]) -> dict[str, 
 
 
 def by_length(artist: Artist, model: str, results: Sequence[Result]) -> dict[str, dict[str, Any]]:
-    """Apart: prompts that CLIP reads whole, and longer ones, whose end only T5 reads; `count` of each."""
+    """Apart: prompts that CLIP reads whole, and longer ones, whose end only T5 reads; `pictures`: how many."""
     long = [len(artist.clip_tokens(model, result.prompt.text)) > CLIP_LENGTH for result in results]
     parts = {
         name: [result.score for result, is_long in zip(results, long, strict=True) if is_long == wanted]
