@@ -21,12 +21,10 @@ from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.drawing import Artist
 from workers.tiny.facts import NOTHING
 from workers.tiny.pipelines import NAMES
-from workers.tiny.scenes import COLOURS, SHAPES, Background, Figure, Scene
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import Condition, flux_condition, sd3_condition
 from workers.tiny.training.flow import LATE, Course, add_noise, draw_times
 from workers.tiny.training.latents import encode_scenes, fingerprint
-from workers.tiny.training.layout import LayoutHead, PlaceHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, RunError, Stage, train
 from workers.tiny.training.recipe import Budget, Recipe
 from workers.tiny.training.text import CLASSES, classes_of
@@ -257,47 +255,6 @@ def test_latents_of_another_vae_are_made_anew(recipe: Recipe, tmp_path: Path) ->
     assert torch.equal(encode_scenes(recipe.vae, size, 4, tmp_path).latents, first)
     assert not torch.equal(encode_scenes(components.vae().eval(), size, 4, tmp_path).latents, first)
     assert len(encode_scenes(recipe.vae, size, 5, tmp_path).latents) == 5
-
-
-def test_layouts_say_what_stands_in_each_cell() -> None:
-    scene = Scene(Background("plain", "blue", None), (Figure("square", "red", "large", 1, 2),))
-    labels = layout(scene, 128, 64)
-    # 64 x 128 pixels are 4 x 8 tokens of 4 x 4 cells.
-    assert labels.shape == (2, 32, 16)
-    cells = labels.reshape(2, 4, 8, 4, 4).transpose(2, 3).reshape(2, 16, 32)
-    colours, shapes = cells[0], cells[1]
-    names = list(COLOURS)
-    # The figure's centre lies at 0.73 of the width and half the height.
-    assert (int(colours[8, 23]), int(shapes[8, 23])) == (names.index("red"), SHAPES.index("square") + 1)
-    assert (int(colours[0, 0]), int(shapes[0, 0])) == (names.index("blue"), 0)
-    assert 0.03 < (shapes > 0).float().mean() < 0.1
-
-
-def test_the_layout_head_learns_from_the_block_and_leaves_no_trace() -> None:
-    block = torch.nn.Linear(8, 8)
-    with outputs_of(block) as outputs:
-        block(torch.randn(2, 5, 8))
-    block(torch.randn(2, 5, 8))
-    assert len(outputs) == 1
-    head = LayoutHead(8)
-    loss = head.loss(outputs[0][:, -4:], torch.zeros(2, 2, 4, 16, dtype=torch.uint8))
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert block.weight.grad is not None
-    assert head.tell.weight.grad is not None
-
-
-def test_a_token_can_be_taught_its_place() -> None:
-    grid = torch.cartesian_prod(torch.arange(4.0), torch.arange(8.0))
-    head = PlaceHead(8)
-    blind = head.loss(torch.randn(2, 32, 8), 4, 8)
-    tokens = torch.cat([grid, torch.randn(32, 6)], dim=1).repeat(2, 1, 1)
-    optimizer = torch.optim.Adam(head.parameters(), 0.05)
-    for _ in range(150):
-        optimizer.zero_grad()
-        loss = head.loss(tokens, 4, 8)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    assert loss < 0.2 * blind
 
 
 def test_the_rates_rise_hold_and_fall_in_every_round() -> None:

@@ -25,9 +25,10 @@ from workers.tiny.render import circle_of, paint_shape
 from workers.tiny.scenes import Scene
 from workers.tiny.tokenizers import CLIP_LENGTH
 from workers.tiny.training.conditions import Condition
-from workers.tiny.training.latents import Latents, Size
+from workers.tiny.training.latents import Latents
 from workers.tiny.training.layout import LayoutHead, PlaceHead, layout, outputs_of
 from workers.tiny.training.loop import Draw, Stage
+from workers.tiny.training.vae import Size
 from workers.tiny.training.velocity import VAE_SCALE
 
 DROPPED_SHARE = 0.1  # of prompts

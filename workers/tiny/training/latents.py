@@ -1,7 +1,6 @@
 """Pictures of random scenes, encoded once by the finished VAE: every later stage trains on them."""
 
 import hashlib
-import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,9 @@ from tqdm import tqdm
 
 from workers.tiny.render import render
 from workers.tiny.scenes import Scene, draw_scene
-from workers.tiny.training.vae import to_tensor
+from workers.tiny.training.files import in_one_move
+from workers.tiny.training.vae import Size, to_tensor
 
-Size = tuple[int, int]  # width, height in pixels
 BATCH = 16
 
 
@@ -72,9 +71,8 @@ def was_made(file: Path, origin: str) -> bool:
 
 def save_tensor(tensor: Tensor, file: Path, origin: str) -> None:
     """Write a safetensors file in one move: a run that is killed here leaves none."""
-    partial = file.with_suffix(".partial")
-    save_file({"tensor": tensor.contiguous()}, partial, metadata={"origin": origin})
-    os.replace(partial, file)
+    with in_one_move(file) as partial:
+        save_file({"tensor": tensor.contiguous()}, partial, metadata={"origin": origin})
 
 
 def load_tensor(file: Path) -> Tensor:

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from workers.tiny.training.files import in_one_move
+
 WARMUP_STEPS = 100
 SAVE_EVERY = 200
 
@@ -186,9 +188,8 @@ def _share(step: int, stage: Stage) -> float:
 
 def _save(path: Path, state: dict[str, object]) -> None:
     """Replace the checkpoint in one move: a run that is killed here keeps the older one."""
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    os.replace(partial, path)
+    with in_one_move(path) as partial:
+        torch.save(state, partial)
 
 
 def _note(path: Path, line: list[str]) -> None:
@@ -197,7 +198,5 @@ def _note(path: Path, line: list[str]) -> None:
     if path.exists():
         with path.open(newline="") as file:
             rows = [row for row in csv.reader(file) if row[0] != "step" and int(row[0]) < int(line[0])]
-    partial = path.with_suffix(".partial-csv")
-    with partial.open("w", newline="") as file:
+    with in_one_move(path) as partial, partial.open("w", newline="") as file:
         csv.writer(file).writerows([["step", "loss", "seconds", "hardware"], *rows, line])
-    os.replace(partial, path)

@@ -17,11 +17,11 @@ from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import flux_condition, sd3_condition
 from workers.tiny.training.flow import SCENES, Batches, Course, Encode, flow_stage
 from workers.tiny.training.guidance import guidance_stage
-from workers.tiny.training.latents import Latents, Size, encode_scenes, fingerprint
+from workers.tiny.training.latents import Latents, encode_scenes, fingerprint
 from workers.tiny.training.loop import train
 from workers.tiny.training.reflow import PAIRS, Pairs, draw_pairs, reflow_stage
 from workers.tiny.training.text import Reader, TextEncoders, Tokenizers, text_stage
-from workers.tiny.training.vae import decoder_stage, vae_stage
+from workers.tiny.training.vae import Size, decoder_stage, vae_stage
 from workers.tiny.training.velocity import flux_velocity, sd3_velocity
 
 CORPUS = 6000  # captions that the tokenizers learn from

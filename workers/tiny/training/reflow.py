@@ -21,8 +21,9 @@ from workers.tiny.captions import some_facts, write_caption
 from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.scenes import draw_scene
 from workers.tiny.training.flow import FULL, TOKENS_PER_STEP, Encode, draw_context, even_slices
-from workers.tiny.training.latents import Size, fingerprint, load_tensor, save_tensor, was_made
+from workers.tiny.training.latents import fingerprint, load_tensor, save_tensor, was_made
 from workers.tiny.training.loop import Draw, Stage
+from workers.tiny.training.vae import Size
 from workers.tiny.training.velocity import VAE_SCALE, flux_velocity
 
 GUIDANCE = 3.5

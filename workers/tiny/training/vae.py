@@ -6,6 +6,7 @@ latents, but costs little error when it is missing. Nothing is learnt about text
 """
 
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -13,9 +14,10 @@ from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from torch import Tensor
 
 from workers.tiny.render import Picture, render
-from workers.tiny.scenes import CENTRES, draw_scene
+from workers.tiny.scenes import CENTRES, Scene, draw_scene
 from workers.tiny.training.loop import Draw, Stage
 
+Size = tuple[int, int]  # width, height in pixels
 PIXELS_PER_STEP = 16 * 64 * 64
 # (width, height) and how often: mostly small, since convolutions carry over to larger pictures.
 WHOLE = {(64, 64): 5, (96, 64): 1, (64, 96): 1, (128, 128): 2}
@@ -44,8 +46,7 @@ def decoder_stage(vae: AutoencoderKL, device: torch.device, steps: int) -> Stage
     """Of the decoder; the encoder stays as it is, and with it the latents that all the rest learns from."""
 
     def loss(draw: Draw) -> Tensor:
-        ((width, height),) = draw.rng.choices(list(WHOLE_DECODED), list(WHOLE_DECODED.values()))
-        scenes = [draw_scene(draw.rng) for _ in range(PIXELS_PER_STEP // (width * height))]
+        (width, height), scenes = _scenes(WHOLE_DECODED, draw.rng)
         pixels = to_tensor([render(scene, width, height, draw.rng) for scene in scenes]).to(device)
         empty = to_tensor([render(replace(scene, figures=()), width, height) for scene in scenes]).to(device)
         figures = ((pixels - empty).abs().amax(1, keepdim=True) > 0).float()
@@ -65,9 +66,14 @@ def to_tensor(pictures: list[Picture]) -> Tensor:
     return torch.stack([torch.from_numpy(picture) for picture in pictures]).permute(0, 3, 1, 2) / 127.5 - 1
 
 
+def _scenes(sizes: Mapping[Size, int], rng: random.Random) -> tuple[Size, list[Scene]]:
+    """One of the sizes, and as many scenes as a step has pixels for."""
+    ((width, height),) = rng.choices(list(sizes), list(sizes.values()))
+    return (width, height), [draw_scene(rng) for _ in range(PIXELS_PER_STEP // (width * height))]
+
+
 def _whole(rng: random.Random) -> Tensor:
-    ((width, height),) = rng.choices(list(WHOLE), list(WHOLE.values()))
-    scenes = [draw_scene(rng) for _ in range(PIXELS_PER_STEP // (width * height))]
+    (width, height), scenes = _scenes(WHOLE, rng)
     return to_tensor([render(scene, width, height, rng) for scene in scenes])
 
 
