@@ -8,6 +8,7 @@ from workers.tiny.reading import Reading, Sighting
 from workers.tiny.scenes import Background
 
 ATTRIBUTES = ("count", "shape", "colour", "size", "position", "relation", "background")
+MOST_FIGURES = 4  # that are told apart; the world has two at most
 APART = 0.08  # of the picture: one figure is beside another when their centres are this far apart
 
 Score = Mapping[str, bool]  # the stated attributes, and "joint"
@@ -21,8 +22,10 @@ def score(facts: Facts, reading: Reading) -> Score:
     results: dict[str, bool] = {}
     if facts.figures:
         results["count"] = len(reading.figures) == len(facts.figures) and reading.clean
-        seen: list[Sighting | None] = [*reading.figures, *[None] * len(facts.figures)]
-        pairings = itertools.permutations(seen[:4], len(facts.figures))
+        if len(facts.figures) > MOST_FIGURES:
+            return {"count": False, "joint": False}
+        seen: list[Sighting | None] = [*reading.figures[:MOST_FIGURES], *[None] * len(facts.figures)]
+        pairings = itertools.permutations(seen, len(facts.figures))
         compared = [_compare(facts, pairing) for pairing in pairings]
         best = max(compared, key=_held)
         results |= best

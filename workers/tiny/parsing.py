@@ -29,8 +29,10 @@ _FIGURE = re.compile(
 )
 _RELATION = re.compile(rf"\b(?P<words>{_RELATED})\b")
 _BETWEEN_SHAPES = re.compile(rf"\b(?P<first>{_SHAPE}) (?:is )?(?P<words>{_RELATED}) (?:the )?(?P<second>{_SHAPE})\b")
+_ROW, _COLUMN = "top|middle|centre|bottom", "left|centre|middle|right"
 _PLACE = re.compile(
-    r"\b(?:(?P<row>top|bottom)[ -](?P<column>left|right)|(?P<only>top|bottom|left|right|centre|middle))\b"
+    rf"\b(?:(?P<row>{_ROW})[ -](?P<column>{_COLUMN})|(?P<column_first>left|right)[ -](?P<row_second>{_ROW})"
+    rf"|(?P<only>top|bottom|left|right|centre|middle))\b"
 )
 _GRADIENT = re.compile(
     rf"\bgradient background from ({_COLOUR}) to ({_COLOUR})\b|\b({_COLOUR}) to ({_COLOUR}) gradient background\b"
@@ -43,9 +45,18 @@ _PLAIN = re.compile(
 )
 
 
+_UNCLEAR = re.compile(rf"\b(?:no|not|without|two|three|four|several|many|{_SHAPE}e?s)\b")
+
+
+def unclear(prompt: str) -> str | None:
+    """A word of a prompt that changes what it asks for, and that parse_prompt does not understand."""
+    match = _UNCLEAR.search(prompt.lower())
+    return match[0] if match else None
+
+
 def parse_prompt(prompt: str) -> Facts:
     """Read the facts off a prompt; what is not understood is not stated."""
-    text = prompt.lower()
+    text = " ".join(prompt.lower().split())
     for british, american in AMERICAN.items():
         text = text.replace(american, british)
     for ours, theirs in (("top", "upper"), ("bottom", "lower")):
@@ -58,11 +69,16 @@ def parse_prompt(prompt: str) -> Facts:
         if described or match["shape"] not in {earlier["shape"] for earlier in found}:
             found.append(match)
     figures = []
+    # "On the left a ring, on the right a star": where the first place comes first, they all do.
+    leading = bool(found) and _place(text[: found[0].start()].split(".")[-1]) != (None, None)
     for i, match in enumerate(found):
+        start = found[i - 1].end() if i else 0
         end = found[i + 1].start() if i + 1 < len(found) else len(text)
-        # Up to the next figure and no further than the sentence; "left of" is no place.
-        after = _RELATION.sub(" ", text[match.end() : end]).split(".")[0]
-        row, column = _place(after)
+        # Between two figures, and in the same sentence; "left of" is no place.
+        if leading:
+            row, column = _place(_RELATION.sub(" ", text[start : match.start()]).split(".")[-1])
+        else:
+            row, column = _place(_RELATION.sub(" ", text[match.end() : end]).split(".")[0])
         figures.append(
             FigureFacts(match["shape"], match["colour"], match["size"] and _SIZES[match["size"]], row, column)
         )
@@ -84,7 +100,8 @@ def _place(text: str) -> tuple[int | None, int | None]:
     match = _PLACE.search(text)
     if match is None:
         return None, None
-    row, column = match["row"] or match["only"], match["column"] or match["only"]
+    row = match["row"] or match["row_second"] or match["only"]
+    column = match["column"] or match["column_first"] or match["only"]
     return ROWS.index(row) if row in ROWS else 1, COLUMNS.index(column) if column in COLUMNS else 1
 
 

@@ -23,6 +23,7 @@ OFF = 1.3  # a diameter larger or smaller by this factor is none of the world's
 UNKNOWN = "unknown"
 SMALLEST = 0.004  # of the squared shorter side: what is smaller is a blemish, not a figure
 LIKELY = 4  # shapes that are moved and scaled, to see which covers a piece best
+RIM = 2  # pixels of a figure's edge that a decoder or JPEG may blur
 PURE = 0.8  # share of a figure that must be of about one colour for it to have a colour
 
 Mask = NDArray[np.bool_]  # (H, W)
@@ -46,7 +47,8 @@ class Sighting:
 class Reading:
     """What a picture shows; the figures from the largest to the smallest.
 
-    dirt: share of the squared shorter side that is neither background nor figure.
+    dirt: share of the squared shorter side that is neither background nor figure: pieces too small for one, and what in
+    a figure is of neither colour.
     """
 
     background: Background
@@ -66,8 +68,9 @@ def read_scene(picture: Picture) -> Reading:
     area = min(mask.shape) ** 2
     pieces = [piece for piece in _pieces(mask) if piece.sum() >= SMALLEST * area]
     pieces.sort(key=lambda piece: -int(piece.sum()))
-    dirt = (int(mask.sum()) - sum(int(piece.sum()) for piece in pieces)) / area
-    return Reading(background, tuple(_read_figure(picture, backdrop, piece) for piece in pieces), dirt)
+    dirt = int(mask.sum()) - sum(int(piece.sum()) for piece in pieces)
+    dirt += sum(_strange(picture, backdrop, piece) for piece in pieces)
+    return Reading(background, tuple(_read_figure(picture, backdrop, piece) for piece in pieces), dirt / area)
 
 
 def colour_name(colour: NDArray[np.float32]) -> str:
@@ -114,12 +117,12 @@ def _differs(picture: NDArray[np.float32], backdrop: NDArray[np.float32], stripe
     if striped:
         # Where two stripes meet, any mixture of them belongs to the background.
         width = picture.shape[1]
-        first, second = backdrop[0, 0], backdrop[0, width // STRIPES]
+        first, second = backdrop[0, 0], backdrop[0, int(stripes(width).argmax())]
         along = ((picture - first) @ (second - first) / ((second - first) @ (second - first))).clip(0, 1)
         mixture = np.linalg.norm(picture - (first + along[..., None] * (second - first)), axis=2) <= CONTRAST
-        place = np.arange(width) % (width // STRIPES)
+        place = (np.arange(width) + 0.5) * STRIPES / width % 1 * (width / STRIPES)
         reach = max(2, width // 64)
-        seam = np.minimum(place, width // STRIPES - 1 - place) < reach
+        seam = np.minimum(place, width / STRIPES - place) < reach
         # Unless it hangs together with a figure beside the seam: orange is a mixture of red and yellow.
         figure: Mask = far & ~(mixture & seam[None, :])
         for _ in range(2 * reach):
@@ -226,6 +229,16 @@ def _one_colour(pixels: NDArray[np.float32]) -> str:
     return colour_name(median) if near.mean() >= PURE else UNKNOWN
 
 
+def _strange(picture: Picture, backdrop: NDArray[np.float32], piece: Mask) -> int:
+    """Pixels inside a piece that are no mixture of its colour and the background's: another figure upon it, perhaps."""
+    inside = _core(piece)
+    median = np.median(picture[inside].astype(np.float32), axis=0)
+    towards = median - backdrop
+    along = ((picture - backdrop) * towards).sum(2) / np.maximum(1.0, np.square(towards).sum(2))
+    mixture = backdrop + along.clip(0, 1)[..., None] * towards
+    return int((inside & (np.linalg.norm(picture - mixture, axis=2) > CONTRAST)).sum())
+
+
 def _size(diameter: float) -> str:
     size = min(SIZES, key=lambda name: abs(math.log(diameter / SIZES[name])))
     return size if 1 / OFF < diameter / SIZES[size] < OFF else UNKNOWN
@@ -240,10 +253,14 @@ def _extent(shape: str) -> tuple[float, float, float, float]:
 
 
 def _core(piece: Mask) -> Mask:
-    """The piece without its blurred rim, or all of it where it is thin."""
-    padded = np.pad(piece, 1)
-    core: Mask = piece & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
-    return core if core.sum() >= 8 else piece
+    """The piece without its blurred rim, as far as it is not too thin for that."""
+    for _ in range(RIM):
+        padded = np.pad(piece, 1)
+        core: Mask = piece & padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        if core.sum() < 8:
+            break
+        piece = core
+    return piece
 
 
 def _nearest(place: float) -> int:
