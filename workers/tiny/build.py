@@ -1,7 +1,9 @@
 """python -m workers.tiny.build: write the models of a training run as diffusers folders; trains what it lacks."""
 
 import argparse
+import os
 from copy import deepcopy
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -51,6 +53,27 @@ def save_model(pipeline: DiffusionPipeline, folder: Path) -> None:
             component.backend_tokenizer.model.save(str(folder / key))
 
 
+def copy_links(folder: Path) -> None:
+    """Give every model its own weights: or whoever writes one's writes another's through a link."""
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            data = path.read_bytes()
+            path.unlink()
+            path.write_bytes(data)
+
+
+def link_equal_weights(folder: Path) -> None:
+    """Keep one copy of the weights that several models in `folder` share, and relative links to it in the others."""
+    first: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*.safetensors")):
+        if path.is_symlink():
+            continue
+        kept = first.setdefault(sha256(path.read_bytes()).hexdigest(), path)
+        if kept != path:
+            path.unlink()
+            path.symlink_to(os.path.relpath(kept, path.parent))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m workers.tiny.build", description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("build/tiny-models"), help="folder of the training run")
@@ -59,11 +82,12 @@ def main() -> None:
     arguments = parser.parse_args()
     disable_progress_bar()  # type: ignore[no-untyped-call]
     recipe = Recipe(arguments.run, torch.device("cpu"), Budget())
+    copy_links(arguments.out)
     for name in [arguments.only] if arguments.only else NAMES:
-        folder = arguments.out / name
-        build_model(name, recipe, folder)
-        size_bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        print(f"{name}: {size_bytes / 1e6:.2f} MB in {folder}")
+        build_model(name, recipe, arguments.out / name)
+    link_equal_weights(arguments.out)
+    size_bytes = sum(path.lstat().st_size for path in arguments.out.rglob("*") if not path.is_dir())
+    print(f"{size_bytes / 1e6:.2f} MB in {arguments.out}, what models share counted once")
 
 
 if __name__ == "__main__":

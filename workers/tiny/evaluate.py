@@ -35,6 +35,7 @@ from workers.tiny.pipelines import NAMES
 from workers.tiny.prompts import held_out_prompts
 
 RESULTS = "evaluation.json"
+LEAST_PROMPTS = 50
 STRIPS = "strips"  # of pictures, for people
 # What is compared with the defaults on all prompts: guidance against none, dev's usual steps, schnell's fewest.
 CONTRASTS: Mapping[str, Mapping[str, float]] = {
@@ -53,6 +54,10 @@ def main() -> int:
     parser.add_argument("--grid", type=int, default=50, help="prompts for each steps x guidance, and each size")
     parser.add_argument("--out", type=Path, default=Path("build/tiny-evaluation"), help="folder for results")
     arguments = parser.parse_args()
+    if min(arguments.prompts, arguments.two) < LEAST_PROMPTS:
+        parser.error(f"fewer than {LEAST_PROMPTS} prompts say nothing about the measure, let alone about a model")
+    if not 1 <= arguments.grid <= arguments.prompts:
+        parser.error(f"--grid {arguments.grid} is outside 1 to {arguments.prompts}, the number of --prompts")
     arguments.out.mkdir(parents=True, exist_ok=True)
     quiet()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -73,7 +78,7 @@ def main() -> int:
         exhibits.save(exhibits.steps_strip(artist), arguments.out / "steps.png")
         exhibits.save(exhibits.guidance_strip(artist), arguments.out / "guidance.png")
         exhibits.save(exhibits.prompt_grid(artist), arguments.out / "prompts.png")
-    print(f"\nThe results are in {arguments.out / RESULTS}, the pictures beside it.")
+    print(f"\nWhat came of it is in {arguments.out}.")
     return 0
 
 

@@ -1,5 +1,6 @@
 """The recipe of the bundled models, with a budget of a few steps: every stage runs, resumes, and repeats."""
 
+import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from app.catalog.catalog import Catalog
 from workers.engine.batch import DenoiseBatch
 from workers.pipelines.load import load_pipeline
 from workers.tiny import components
-from workers.tiny.build import build_model
+from workers.tiny.build import build_model, copy_links, link_equal_weights
 from workers.tiny.captions import describe
 from workers.tiny.card import KINDS, model_card, plot_curves, read_curve
 from workers.tiny.components import LATENT_CHANNELS
@@ -30,6 +31,7 @@ from workers.tiny.training.recipe import Budget, Recipe
 from workers.tiny.training.text import CLASSES, classes_of
 from workers.tiny.training.velocity import flux_velocity, sd3_velocity
 
+VAE_FILE = "diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
 SMOKE = Budget(
     vae=2,
@@ -58,6 +60,23 @@ def test_the_whole_recipe_makes_models_that_draw(recipe: Recipe, tmp_path: Path)
     artist = Artist(tmp_path, NAMES, CPU)
     specs = [artist.spec(name, "a red circle", 0, num_inference_steps=1, width=64, height=64) for name in NAMES]
     assert [picture.shape for picture in artist.draw(specs)] == [(64, 64, 3)] * 3
+
+
+@pytest.mark.parametrize("again", ["tiny-flux-dev", "tiny-sd3"])
+def test_equal_weights_are_kept_once_and_no_model_writes_anothers(recipe: Recipe, tmp_path: Path, again: str) -> None:
+    for name in ("tiny-flux-dev", "tiny-sd3"):
+        build_model(name, recipe, tmp_path / name)
+    kept, linked = (tmp_path / name / "vae" / VAE_FILE for name in ("tiny-flux-dev", "tiny-sd3"))
+    weights = kept.read_bytes()
+    link_equal_weights(tmp_path)
+    assert (kept.is_symlink(), linked.is_symlink(), linked.read_bytes() == weights) == (False, True, True)
+    StableDiffusion3Pipeline.from_pretrained(tmp_path / "tiny-sd3")
+    kept.write_bytes(b"of an older run")
+    copy_links(tmp_path)
+    build_model(again, recipe, tmp_path / again)
+    older = {"tiny-flux-dev": linked, "tiny-sd3": kept}[again]
+    newer = {"tiny-flux-dev": kept, "tiny-sd3": linked}[again]
+    assert (older.read_bytes(), newer.read_bytes()) == (b"of an older run", weights)
 
 
 def test_a_finished_run_is_read_and_not_trained_again(recipe: Recipe) -> None:
@@ -239,6 +258,26 @@ def test_a_transformer_of_another_vae_is_refused(recipe: Recipe, tmp_path: Path)
     train(small_stage(2), tmp_path, fingerprint(recipe.vae))
     with pytest.raises(RunError, match="learnt from other parts"):
         train(small_stage(2), tmp_path, fingerprint(components.vae()))
+
+
+@pytest.mark.parametrize("damage", [b"", b"text", b"cut"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: bytes) -> None:
+    train(small_stage(steps=4), tmp_path)
+    checkpoint = tmp_path / "small.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100] if damage == b"cut" else damage)
+    with pytest.raises(RunError, match=r"small\.pt is no checkpoint"):
+        train(small_stage(steps=4), tmp_path)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_leaves_the_checkpoint(tmp_path: Path) -> None:
+    stage = small_stage(steps=250)
+    good = stage.loss
+    bad = replace(stage, loss=lambda draw: good(draw) * (math.nan if draw.step == 210 else 1.0))
+    with pytest.raises(RunError, match="nan at step 211"):
+        train(bad, tmp_path)
+    state = torch.load(tmp_path / "small.pt")
+    assert state["step"] == 200
+    assert all(torch.isfinite(value).all() for value in state["module"].values())
 
 
 def test_a_part_begins_alike_whatever_was_asked_for_before(recipe: Recipe, tmp_path: Path) -> None:

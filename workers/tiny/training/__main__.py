@@ -20,7 +20,7 @@ PARTS: Mapping[str, Callable[[Recipe], object]] = {
     "pairs": lambda recipe: recipe.pairs,
     "flux-schnell": lambda recipe: recipe.flux_schnell,
 }
-ONLY = "train this part and what it needs; once the latents are there, the others can run side by side"
+ONLY = "train this part and what it needs; once encoders and latents are there, sd3 can run beside the flux parts"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -92,7 +92,7 @@ def train(stage: Stage, folder: Path, origin: str = "") -> None:
     optimizer = Optimizer(stage)
     done, seconds = 0, 0.0
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = _load(checkpoint)
         if state["settings"] != stage.settings:
             begun = f"{checkpoint} was begun with {state['settings']}, not {stage.settings}"
             raise RunError(f"{begun}; remove it to start anew")
@@ -109,10 +109,13 @@ def train(stage: Stage, folder: Path, origin: str = "") -> None:
     for step in bar:
         stage.module.zero_grad()
         loss = stage.loss(Draw(stage.name, step))
+        value = loss.item()
+        if not math.isfinite(value):  # before it spoils the checkpoint
+            raise RunError(f"the loss of {stage.name} is {value} at step {step + 1}; {checkpoint} is older")
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(stage.module.parameters(), 1.0)
         optimizer.step(_share(step, stage))
-        losses.append(loss.item())
+        losses.append(value)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == stage.steps:
             mean, seconds = math.fsum(losses) / len(losses), time.monotonic() - started
             bar.set_postfix(loss=f"{mean:.4f}", refresh=False)
@@ -184,6 +187,18 @@ def _share(step: int, stage: Stage) -> float:
     """The share of the full rates at a step."""
     warm = min(1.0, (step % (stage.steps / stage.rounds) + 1) / WARMUP_STEPS)
     return warm * 0.5 * (1 + math.cos(math.pi * stage.fallen(step)))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """Raises RunError for what is no checkpoint."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        lacking = {"module", "optimizer", "settings", "origin", "step", "seconds"} - set(state)
+    except Exception as error:  # torch raises whatever the damage makes it meet
+        raise RunError(f"{path} is no checkpoint; remove it to start anew") from error
+    if lacking:
+        raise RunError(f"{path} lacks {', '.join(sorted(lacking))}; remove it to start anew")
+    return state
 
 
 def _save(path: Path, state: dict[str, object]) -> None:
