@@ -140,10 +140,11 @@ KINDS: Mapping[str, Kind] = {
     "tiny-sd3": Kind(
         original="Stable Diffusion 3",
         pipeline="StableDiffusion3Pipeline",
-        settings="20 to 28 steps, classifier-free guidance about 3.5",
+        settings="20 to 28 steps, classifier-free guidance about 2.5",
         method=f"{TEXT_AND_VAE} The transformer learnt rectified flow (arXiv 2403.03206) on latents and captions; one"
-        f" prompt in ten was dropped, for classifier-free guidance.{TRICKS}",
-        stages=(*SHARED_STAGES, "sd3"),
+        f" prompt in ten was dropped, for classifier-free guidance.{TRICKS} In the end it learnt on with prompts that"
+        " are longer than CLIP reads.",
+        stages=(*SHARED_STAGES, "sd3", "sd3-long"),
     ),
     "tiny-flux-dev": Kind(
         original="FLUX.1-dev",

@@ -38,6 +38,7 @@ SMOKE = Budget(
     decoder=2,
     text=2,
     sd3=Course(4, early_steps=1),
+    sd3_long=2,
     flux=Course(2, early_steps=1),
     flux_dev=2,
     flux_schnell=2,

@@ -89,10 +89,13 @@ class Batches:
         self._latents, self._encode, self.device = latents, encode, device
         self._nothing = encode([""], SHORT)
 
-    def draw(self, draw: Draw, sizes: Mapping[Size, float], dropped: float, phase: int) -> Batch:
+    def draw(
+        self, draw: Draw, sizes: Mapping[Size, float], dropped: float, phase: int, long_share: float | None = None
+    ) -> Batch:
         """Draw pictures of one size; some of the captions are empty.
 
-        phase: 0 while the rates hold, 1 while they fall.
+        phase: 0 while the rates hold, 1 while they fall. long_share: of captions with whole contexts, and of steps
+        with a few of their tokens; none of these if it is None.
         """
         rng = draw.rng
         (size,) = rng.choices(list(sizes), list(sizes.values()))
@@ -103,17 +106,22 @@ class Batches:
         chosen = rng.sample(range(len(data.scenes)), min(count, len(data.scenes)))
         kept = [rng.random() >= dropped for _ in chosen]
         if whole:
+            share = LONG_SHARE if long_share is None else long_share
             captions = [
-                write_caption(some_facts(data.scenes[i], rng), rng, LONG_SHARE) if keep else ""
+                write_caption(some_facts(data.scenes[i], rng), rng, share) if keep else ""
                 for i, keep in zip(chosen, kept, strict=True)
             ]
             conditions = self._encode([*captions, ""], FULL)
             conditions, nothing = conditions[:-1], conditions[-1:]
         else:
-            length = self._nothing.context.shape[1]
+            if long_share is not None and rng.random() < long_share:
+                stored, nothing = self._long[size][chosen], self._nothing_long
+            else:
+                stored = self._short[size][[i * CAPTIONS + rng.randrange(CAPTIONS) for i in chosen]]
+                nothing = self._nothing
+            length = nothing.context.shape[1]
             tokens = torch.randperm(length, generator=draw.generator)[:few].to(self.device)
-            conditions = self._short[size][[i * CAPTIONS + rng.randrange(CAPTIONS) for i in chosen]].pick(tokens)
-            nothing = self._nothing.pick(tokens)
+            conditions, nothing = stored.pick(tokens), nothing.pick(tokens)
             conditions = conditions.to(self.device).where(torch.tensor(kept, device=self.device), nothing)
         return Batch(
             pictures=data.latents[chosen].to(self.device),
@@ -125,7 +133,17 @@ class Batches:
 
     @cached_property
     def _short(self) -> Mapping[Size, Condition]:
-        return {size: self._encode_short(size) for size in self._latents}
+        return {
+            size: self._encode_all(size, "captions", CAPTIONS, long_share=0.0, length=SHORT) for size in self._latents
+        }
+
+    @cached_property
+    def _long(self) -> Mapping[Size, Condition]:
+        return {size: self._encode_all(size, "long captions", 1, long_share=1.0, length=FULL) for size in self._latents}
+
+    @cached_property
+    def _nothing_long(self) -> Condition:
+        return self._encode([""], FULL)
 
     @cached_property
     def _layouts(self) -> Mapping[Size, Tensor]:
@@ -133,15 +151,15 @@ class Batches:
             size: torch.stack([layout(scene, *size) for scene in data.scenes]) for size, data in self._latents.items()
         }
 
-    def _encode_short(self, size: Size) -> Condition:
-        """CAPTIONS captions of each scene, one scene after the other, in half precision on the CPU."""
-        rng = random.Random(crc32(f"captions {size}".encode()))
+    def _encode_all(self, size: Size, name: str, count: int, long_share: float, length: int) -> Condition:
+        """`count` captions of each scene, one scene after the other, in half precision on the CPU."""
+        rng = random.Random(crc32(f"{name} {size}".encode()))
         captions = [
-            write_caption(some_facts(scene, rng), rng, long_share=0.0)
+            write_caption(some_facts(scene, rng), rng, long_share)
             for scene in self._latents[size].scenes
-            for _ in range(CAPTIONS)
+            for _ in range(count)
         ]
-        parts = [self._encode(captions[i : i + 256], SHORT).half() for i in range(0, len(captions), 256)]
+        parts = [self._encode(captions[i : i + 256], length).half() for i in range(0, len(captions), 256)]
         return Condition(torch.cat([part.context for part in parts]), torch.cat([part.pooled for part in parts]))
 
 
@@ -184,6 +202,15 @@ def add_noise(pictures: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor]:
     return (1 - share) * pictures + share * noise, times, noise
 
 
+def velocity_loss(velocity: Velocity, batch: Batch, draw: Draw, figure_weight: float) -> Tensor:
+    """Mean square error of the velocity; where a figure is it counts `figure_weight` times."""
+    noisy, times, noise = add_noise(batch.pictures, draw)
+    error = (velocity(noisy, times, batch.condition) - (noise - batch.pictures)).square()
+    weight = 1 + (figure_weight - 1) * batch.figures
+    loss: Tensor = (error * weight).mean() / weight.mean()
+    return loss
+
+
 def flow_stage(
     name: str,
     transformer: nn.Module,
@@ -203,13 +230,10 @@ def flow_stage(
         sizes = EARLY if draw.step < course.early_steps else LATE
         phase = 1 if stage.fallen(draw.step) else 0
         batch = batches.draw(draw, sizes, DROPPED_SHARE, phase)
-        noisy, times, noise = add_noise(batch.pictures, draw)
         count = batch.layouts.shape[2]
         with ExitStack() as stack:
             outputs, *others = [stack.enter_context(outputs_of(block)) for block in (middle, *placed)]
-            error = (velocity(noisy, times, batch.condition) - (noise - batch.pictures)).square()
-        weight = 1 + (FIGURE_WEIGHT[phase] - 1) * batch.figures
-        total = (error * weight).mean() / weight.mean()
+            total = velocity_loss(velocity, batch, draw, FIGURE_WEIGHT[phase])
         total = total + LAYOUT_WEIGHT[phase] * head.loss(outputs[0][:, -count:], batch.layouts)
         rows, columns = (side // 2 for side in batch.pictures.shape[2:])
         for place, seen in zip(places, others, strict=True):

@@ -18,6 +18,7 @@ from workers.tiny.training.conditions import flux_condition, sd3_condition
 from workers.tiny.training.flow import SCENES, Batches, Course, Encode, flow_stage
 from workers.tiny.training.guidance import guidance_stage
 from workers.tiny.training.latents import Latents, encode_scenes, fingerprint
+from workers.tiny.training.long_prompts import long_prompts_stage
 from workers.tiny.training.loop import train
 from workers.tiny.training.reflow import PAIRS, Pairs, draw_pairs, reflow_stage
 from workers.tiny.training.text import Reader, TextEncoders, Tokenizers, text_stage
@@ -26,7 +27,7 @@ from workers.tiny.training.velocity import flux_velocity, sd3_velocity
 
 CORPUS = 6000  # captions that the tokenizers learn from
 SD3_COURSE = Course(22000, rounds=2)
-FLUX_COURSE = Course(11000)
+FLUX_COURSE = Course(22000, rounds=2)
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Budget:
     decoder: int = 2400
     text: int = 2800
     sd3: Course = SD3_COURSE
+    sd3_long: int = 2000
     flux: Course = FLUX_COURSE
     flux_dev: int = 900
     flux_schnell: int = 1400
@@ -106,8 +108,17 @@ class Recipe:
 
     @cached_property
     def sd3(self) -> SD3Transformer2DModel:
-        encode = partial(sd3_condition, self.encoders, self.tokenizers)
-        batches = Batches(self.latents, encode, self.device)
+        base = self.sd3_base
+        transformer = deepcopy(base).requires_grad_(True)
+        velocity = partial(sd3_velocity, transformer)
+        stage = long_prompts_stage("sd3-long", transformer, velocity, self._sd3_batches, self.budget.sd3_long)
+        train(stage, self.folder, fingerprint(base))
+        return transformer
+
+    @cached_property
+    def sd3_base(self) -> SD3Transformer2DModel:
+        """SD3 that draws what CLIP reads."""
+        batches = self._sd3_batches
         torch.manual_seed(0)
         transformer = components.sd3_transformer().to(self.device)
         middle, velocity = transformer.transformer_blocks[3], partial(sd3_velocity, transformer)
@@ -156,6 +167,10 @@ class Recipe:
     def _origin(self) -> str:
         """Of the transformers: they learn these latents and these encodings."""
         return fingerprint(self.vae, self.encoders)
+
+    @cached_property
+    def _sd3_batches(self) -> Batches:
+        return Batches(self.latents, partial(sd3_condition, self.encoders, self.tokenizers), self.device)
 
     @cached_property
     def _flux_batches(self) -> Batches:
