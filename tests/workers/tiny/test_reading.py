@@ -1,11 +1,13 @@
 """The evaluator: it must see what is there, and must not see what is not."""
 
+import io
 import itertools
 import random
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from workers.tiny.adherence import means, score
 from workers.tiny.evaluation import SIZES as PICTURE_SIZES
@@ -13,7 +15,7 @@ from workers.tiny.evaluation import faults, measure_the_measure, perfect_reading
 from workers.tiny.facts import Facts, FigureFacts, facts_of
 from workers.tiny.prompts import held_out_prompts
 from workers.tiny.reading import read_scene
-from workers.tiny.render import render
+from workers.tiny.render import paint_shape, render
 from workers.tiny.scenes import COLOURS, SIZES, Background, Figure, Scene
 
 RING = Figure("ring", "red", "medium", 1, 0)
@@ -42,7 +44,7 @@ def test_a_measure_that_passes_too_much_or_too_little_is_found_out() -> None:
     assert "a wrong count passes" in faults({**measure, "miscounted": chance})[0]
 
 
-@pytest.mark.parametrize("size", [*PICTURE_SIZES, (96, 64)])
+@pytest.mark.parametrize("size", [*PICTURE_SIZES, (96, 64), (100, 100), (150, 120)])
 def test_every_size_is_read(size: tuple[int, int]) -> None:
     rng = random.Random(0)
     prompts = held_out_prompts(12, figures=2)
@@ -128,6 +130,29 @@ def test_many_specks_are_dirt() -> None:
         picture[8:14, x : x + 5] = 0
     result = score(facts_of(SCENE), read_scene(picture))
     assert [name for name, holds in result.items() if not holds] == ["count", "joint"]
+
+
+@pytest.mark.parametrize("centre", [(64.0, 64.0), (100.0, 64.0)], ids=["upon it", "over its edge"])
+def test_another_figure_upon_one_is_dirt(centre: tuple[float, float]) -> None:
+    scene = Scene(SCENE.background, (Figure("circle", "red", "large", 1, 1),))
+    picture = render(scene, 128, 128).copy()
+    picture[paint_shape("star", centre, SIZES["small"] * 64, 128, 128) > 0.5] = COLOURS["white"]
+    reading = read_scene(picture)
+    assert [figure.colour for figure in reading.figures] == ["red"]
+    assert not reading.clean
+
+
+@pytest.mark.parametrize(("kind", "quality"), [("JPEG", 75), ("WEBP", 80)])
+def test_the_formats_that_clients_get_can_be_read(kind: str, quality: int) -> None:
+    rng = random.Random(0)
+    prompts = held_out_prompts(24, figures=2)
+    scores = []
+    for prompt in prompts:
+        data = io.BytesIO()
+        Image.fromarray(render(prompt.scene, 128, 128, rng)).save(data, kind, quality=quality)
+        scores.append(score(prompt.facts, read_scene(np.asarray(Image.open(data).convert("RGB")))))
+    assert means(scores)["colour"] == 1.0
+    assert means(scores)["joint"] >= 0.9
 
 
 def test_a_figure_of_two_colours_has_none() -> None:
