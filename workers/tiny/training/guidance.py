@@ -10,7 +10,7 @@ import torch
 from diffusers.models.transformers.transformer_flux import FluxTransformer2DModel
 from torch import Tensor, nn
 
-from workers.tiny.training.flow import LATE, Batches, add_noise
+from workers.tiny.training.flow import FIGURE_WEIGHT, LATE, Batches, add_noise
 from workers.tiny.training.loop import Draw, Stage
 from workers.tiny.training.velocity import flux_velocity
 
@@ -40,7 +40,8 @@ def guidance_stage(
         scale = guidance[:, None, None, None]
         target = without + scale * (with_prompt - without)
         error = flux_velocity(student, noisy, times, batch.condition, guidance) - target
+        weight = 1 + (FIGURE_WEIGHT[1] - 1) * batch.figures
         # The targets grow with the guidance: without this, the strongest would be all that is learnt.
-        return (error.square() / scale).mean()
+        return (error.square() * weight / scale).mean() / weight.mean()
 
-    return Stage("flux-dev", student, loss, steps, matrix_rate=2e-3)
+    return Stage("flux-dev", student, loss, steps, matrix_rate=3e-3, hold=0.3)

@@ -40,7 +40,7 @@ class Budget:
     sd3: Course = SD3_COURSE
     sd3_long: int = 2000
     flux: Course = FLUX_COURSE
-    flux_dev: int = 900
+    flux_dev: int = 2400
     flux_schnell: int = 1400
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
     pairs: Mapping[Size, int] = field(default_factory=lambda: PAIRS)
