@@ -153,8 +153,8 @@ KINDS: Mapping[str, Kind] = {
         method=f"{TEXT_AND_VAE} A Flux transformer without guidance learnt rectified flow with dropped prompts.{TRICKS}"
         " Its tokens also learnt to tell their own places, which nothing but the rotation of queries and keys shows"
         " them. From it this model was distilled over guidance scales from 1 to 16, so that one forward does the work"
-        " of two (Meng et al., arXiv 2210.03142).",
-        stages=(*SHARED_STAGES, "flux", "flux-dev"),
+        " of two (Meng et al., arXiv 2210.03142); then it learnt on from the teacher and the data together.",
+        stages=(*SHARED_STAGES, "flux", "flux-dev", "flux-dev-data"),
     ),
     "tiny-flux-schnell": Kind(
         original="FLUX.1-schnell",
@@ -163,7 +163,7 @@ KINDS: Mapping[str, Kind] = {
         method=f"{TEXT_AND_VAE} tiny-flux-dev drew pictures from noise at guidance 3.5; this model learnt the straight"
         " line from each noise to its picture: reflow (Liu et al., arXiv 2209.03003; for text to image InstaFlow,"
         " arXiv 2309.06380).",
-        stages=(*SHARED_STAGES, "flux", "flux-dev", "flux-schnell"),
+        stages=(*SHARED_STAGES, "flux", "flux-dev", "flux-dev-data", "flux-schnell"),
     ),
 }
 

@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,18 @@ from workers.tiny.components import LATENT_CHANNELS
 from workers.tiny.drawing import Artist
 from workers.tiny.facts import NOTHING
 from workers.tiny.pipelines import NAMES
+from workers.tiny.scenes import SIZES, draw_scene
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import Condition, flux_condition, sd3_condition
-from workers.tiny.training.flow import LATE, Course, add_noise, draw_times
+from workers.tiny.training.flow import FIGURE_WEIGHT, LATE, Batches, Course, add_noise, cover, draw_times, velocity_loss
 from workers.tiny.training.latents import encode_scenes, fingerprint
 from workers.tiny.training.loop import Draw, RunError, Stage, train
 from workers.tiny.training.recipe import Budget, Recipe
 from workers.tiny.training.text import CLASSES, classes_of
 from workers.tiny.training.velocity import flux_velocity, sd3_velocity
+
+# The whole recipe, on however busy a machine.
+pytestmark = pytest.mark.timeout(900)
 
 VAE_FILE = "diffusion_pytorch_model.safetensors"
 CPU = torch.device("cpu")
@@ -41,6 +46,7 @@ SMOKE = Budget(
     sd3_long=2,
     flux=Course(2, early_steps=1),
     flux_dev=2,
+    flux_dev_data=2,
     flux_schnell=2,
     scenes=dict.fromkeys(LATE, 6),
     pairs={(64, 64): 4, (96, 64): 4},
@@ -154,6 +160,16 @@ def test_times_cover_the_line_and_noise_is_mixed_in_by_them() -> None:
     torch.testing.assert_close(noisy[i], pictures[i] + times[i] * (noise[i] - pictures[i]))
 
 
+def test_too_large_costs_as_much_as_too_small() -> None:
+    """Where a figure is counts more than the background, however large it is to be."""
+    rng = random.Random(0)
+    scene = draw_scene(rng, figures=2)
+    sized = [replace(scene, figures=tuple(replace(f, size=size) for f in scene.figures)) for size in SIZES]
+    small, *others = [cover(each, 128, 128) for each in sized]
+    assert all(torch.equal(small, other) for other in others)
+    assert 0 < small.mean() < 0.7
+
+
 def test_facts_become_classes() -> None:
     assert classes_of(NOTHING) == [0] * len(CLASSES)
     rng = random.Random(0)
@@ -181,6 +197,27 @@ def test_dev_starts_as_its_teacher(recipe: Recipe) -> None:
     with torch.no_grad():
         started = flux_velocity(student, latents, times, condition, torch.tensor([7.0]))
     torch.testing.assert_close(started, flux_velocity(recipe.flux_teacher, latents, times, condition))
+
+
+def test_dev_learns_from_its_teacher_and_then_from_the_data(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At guidance 1 the teacher has nothing to add to itself, and the data lead to the pictures."""
+    monkeypatch.setattr(guidance, "GUIDANCE", (1.0, 1.0))
+    monkeypatch.setattr(guidance, "DATA_GUIDANCE", (1.0, 1.0))
+    monkeypatch.setattr(guidance, "DATA_SHARE", 1.0)
+    teacher, encode = recipe.flux_teacher, partial(flux_condition, recipe.encoders, recipe.tokenizers)
+    batches = Batches(recipe.latents, encode, CPU)
+    student = components.flux_transformer(guidance=True).eval()
+    guidance.start_student(student, teacher)
+    monkeypatch.setattr(guidance, "TWO_FIGURES_SHARE", 1.0)
+    draw = Draw("flux-dev-data", 0)
+    draw.rng.random()  # whether to have two figures in each picture
+    batch = batches.draw(draw, guidance.DATA_SIZES, dropped=0.0, phase=1, least_figures=2)
+    with torch.no_grad():
+        assert guidance.guidance_stage(student, teacher, batches, 1).loss(Draw("flux-dev", 0)) < 1e-9
+        expected = velocity_loss(partial(flux_velocity, teacher), batch, draw, FIGURE_WEIGHT[1])
+        torch.testing.assert_close(
+            guidance.data_stage(student, teacher, batches, 1).loss(Draw("flux-dev-data", 0)), expected
+        )
 
 
 @pytest.mark.parametrize("name", ["tiny-sd3", "tiny-flux-dev"])

@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from zlib import crc32
 
@@ -90,12 +90,18 @@ class Batches:
         self._nothing = encode([""], SHORT)
 
     def draw(
-        self, draw: Draw, sizes: Mapping[Size, float], dropped: float, phase: int, long_share: float | None = None
+        self,
+        draw: Draw,
+        sizes: Mapping[Size, float],
+        dropped: float,
+        phase: int,
+        long_share: float | None = None,
+        least_figures: int = 1,
     ) -> Batch:
         """Draw pictures of one size; some of the captions are empty.
 
         phase: 0 while the rates hold, 1 while they fall. long_share: of captions with whole contexts, and of steps
-        with a few of their tokens; none of these if it is None.
+        with a few of their tokens; none of these if it is None. least_figures: in each picture.
         """
         rng = draw.rng
         (size,) = rng.choices(list(sizes), list(sizes.values()))
@@ -103,7 +109,8 @@ class Batches:
         whole, few = draw_context(rng, phase)
         few = min(few, self._nothing.context.shape[1])
         count = TOKENS_PER_STEP // (size[0] * size[1] // 256 + (CLIP_LENGTH + FULL if whole else few))
-        chosen = rng.sample(range(len(data.scenes)), min(count, len(data.scenes)))
+        fit = [i for i, scene in enumerate(data.scenes) if len(scene.figures) >= least_figures]
+        chosen = rng.sample(fit, min(count, len(fit)))
         kept = [rng.random() >= dropped for _ in chosen]
         if whole:
             share = LONG_SHARE if long_share is None else long_share
@@ -165,11 +172,14 @@ class Batches:
 
 @cache
 def cover(scene: Scene, width: int, height: int) -> Tensor:
-    """1 where a latent has part in a figure, `(1, height / 8, width / 8)`; sizes in pixels."""
+    """1 where a latent would have part in a figure if it were large, `(1, height / 8, width / 8)`; sizes in pixels.
+
+    Not where it has: to draw a small figure too large would cost less than to draw a large one too small.
+    """
     wide, high = width // VAE_SCALE, height // VAE_SCALE
     covered = torch.zeros(1, high, wide)
     for figure in scene.figures:
-        centre, radius = circle_of(figure, wide, high)
+        centre, radius = circle_of(replace(figure, size="large"), wide, high)
         disc = paint_shape("circle", centre, radius + 0.5, wide, high)
         covered[0][torch.from_numpy(disc) > 0] = 1.0
     return covered

@@ -16,7 +16,7 @@ from workers.tiny.captions import write_captions
 from workers.tiny.training import guidance, reflow
 from workers.tiny.training.conditions import flux_condition, sd3_condition
 from workers.tiny.training.flow import SCENES, Batches, Course, Encode, flow_stage
-from workers.tiny.training.guidance import guidance_stage
+from workers.tiny.training.guidance import data_stage, guidance_stage
 from workers.tiny.training.latents import Latents, encode_scenes, fingerprint
 from workers.tiny.training.long_prompts import long_prompts_stage
 from workers.tiny.training.loop import train
@@ -41,7 +41,8 @@ class Budget:
     sd3_long: int = 2000
     flux: Course = FLUX_COURSE
     flux_dev: int = 2400
-    flux_schnell: int = 1400
+    flux_dev_data: int = 4800
+    flux_schnell: int = 2000
     scenes: Mapping[Size, int] = field(default_factory=lambda: SCENES)
     pairs: Mapping[Size, int] = field(default_factory=lambda: PAIRS)
 
@@ -140,6 +141,15 @@ class Recipe:
 
     @cached_property
     def flux_dev(self) -> FluxTransformer2DModel:
+        distilled = self.flux_distilled
+        student = deepcopy(distilled).requires_grad_(True)
+        stage = data_stage(student, self.flux_teacher, self._flux_batches, self.budget.flux_dev_data)
+        train(stage, self.folder, fingerprint(distilled))
+        return student
+
+    @cached_property
+    def flux_distilled(self) -> FluxTransformer2DModel:
+        """Flux that takes guidance, as far as the teacher can teach it."""
         teacher = self.flux_teacher
         torch.manual_seed(0)
         student = components.flux_transformer(guidance=True).to(self.device)

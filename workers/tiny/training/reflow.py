@@ -32,7 +32,7 @@ TEACHER_SHIFT = 1.6  # FLUX.1-dev's at 64 image tokens: exp(0.47)
 PAIR_TOKENS = 32  # of the context, when pairs are drawn
 PAIRS: Mapping[Size, int] = {
     (64, 64): 800, (96, 64): 300, (64, 96): 300, (96, 96): 500, (128, 128): 3200,
-    (192, 128): 300, (128, 192): 300, (192, 192): 120, (256, 256): 120,
+    (192, 128): 500, (128, 192): 500, (192, 192): 300, (256, 256): 300,
 }  # fmt: skip
 
 
