@@ -3,7 +3,7 @@
 import asyncio
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from app.cli.demo_requests import DEMO_REQUESTS, DemoRequest
 from app.cli.errors import DemoError, ServerError
 from app.cli.generate import describe
 from app.cli.image_client import ImageClient, JobView
+from app.cli.picture_check import find_missing
 from app.cli.stack import Stack, StackOptions
 
 _POLL_EVERY_S = 0.1
@@ -52,8 +53,15 @@ def run_demo(out: Path, say: Callable[[str], None]) -> None:
             ready_s = time.monotonic() - started_s
             console.print(f"Ready after {ready_s:.1f} s. Sending {len(DEMO_REQUESTS)} requests at once:\n")
             outcomes = asyncio.run(_develop_all(stack.url, console, within_s=_GIVE_UP_S - ready_s))
-    troubles = [*(outcome.trouble for outcome in outcomes if outcome.trouble), *_save(outcomes, out)]
-    console.print(_table(outcomes))
+    files, bad_files = _save(outcomes, out)
+    troubles = [*(outcome.trouble for outcome in outcomes if outcome.trouble), *bad_files]
+    missing: dict[DemoRequest, list[str] | None] = {}
+    not_compared: DemoError | None = None
+    try:
+        missing |= zip(files, find_missing([(file, request.prompt) for request, file in files.items()]), strict=True)
+    except DemoError as error:
+        not_compared = error
+    console.print(_table(outcomes, missing))
     drawn_s = [outcome.at_s for outcome in outcomes if not outcome.trouble]
     if drawn_s:
         console.print(
@@ -61,9 +69,15 @@ def run_demo(out: Path, say: Callable[[str], None]) -> None:
             f" {max(drawn_s):.1f} s. From start to first picture {ready_s + min(drawn_s):.1f} s,"
             f" everything {time.monotonic() - started_s:.1f} s."
         )
+    if missing:
+        compared = [names for names in missing.values() if names is not None]
+        right = sum(not names for names in compared)
+        console.print(f"{right} of {len(compared)} pictures show all that their prompts state, read from their pixels.")
     if troubles:
         raise DemoError("\n".join([f"{len(troubles)} of {len(outcomes)} requests went wrong:", *troubles]))
     console.print(f"The pictures are in {out}, all together in {out / 'contact-sheet.png'}")
+    if not_compared is not None:
+        raise not_compared
 
 
 async def _develop_all(url: str, console: Console, *, within_s: float) -> list[_Outcome]:
@@ -110,8 +124,9 @@ async def _develop(
     return _Outcome(request, job, data, time.monotonic() - sent_s, None)
 
 
-def _save(outcomes: Sequence[_Outcome], out: Path) -> list[str]:
-    """Write what there is, and give what was wrong with it."""
+def _save(outcomes: Sequence[_Outcome], out: Path) -> tuple[dict[DemoRequest, Path], list[str]]:
+    """Write what there is; give the files, and what was wrong with the others."""
+    files: dict[DemoRequest, Path] = {}
     prints, troubles = [], []
     for number, outcome in enumerate(outcomes, 1):
         request = outcome.request
@@ -123,19 +138,24 @@ def _save(outcomes: Sequence[_Outcome], out: Path) -> list[str]:
         except NotThatPictureError as error:
             troubles.append(f"{request.label}: the server gave {error}")
             continue
-        (out / name).write_bytes(outcome.data)
+        files[request] = out / name
+        files[request].write_bytes(outcome.data)
         prints.append(Print(picture, f"{number}. {request.label}", request.prompt))
     if prints:
         contact_sheet(prints).save(out / "contact-sheet.png")
-    return troubles
+    return files, troubles
 
 
-def _table(outcomes: Sequence[_Outcome]) -> Table:
-    table = Table(caption="Times in seconds; batch: the most rows that shared one step with this request's.")
+def _table(outcomes: Sequence[_Outcome], missing: Mapping[DemoRequest, Sequence[str] | None]) -> Table:
+    table = Table(
+        caption="Times in seconds. batch: the most rows that shared one step with this request's. not shown: what of"
+        " the prompt is not to be seen in the picture; ? where nobody looked."
+    )
     table.add_column("")
     table.add_column("model")
     for heading in ("size", "seed", "steps", "guidance", "queue", "text", "denoise", "decode", "total", "batch"):
         table.add_column(heading, justify="right")
+    table.add_column("not shown")
     for number, outcome in enumerate(outcomes, 1):
         request, job = outcome.request, outcome.job
         asked = (
@@ -145,7 +165,9 @@ def _table(outcomes: Sequence[_Outcome]) -> Table:
             f"{request.guidance_scale:g}",
         )
         measured = _measured(job) if job is not None else ()
-        table.add_row(f"{number:02}", request.model, *asked, *measured)
+        names = missing.get(request)
+        unseen = "?" if names is None else ", ".join(names)
+        table.add_row(f"{number:02}", request.model, *asked, *(measured or ("",) * 6), unseen)
     return table
 
 

@@ -2,12 +2,15 @@
 
 Requests of all bundled models, with random sizes, steps, guidance, CFG, seeds and text lengths, join and leave the
 batch at random steps; then each is drawn again alone by diffusers' own FluxPipeline or StableDiffusion3Pipeline.
+
+In double precision, where the engine has no excuse, and in single: there a matrix product rounds otherwise in a batch
+than alone, and a trained transformer carries such a difference further from step to step.
 """
 
 import argparse
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +27,8 @@ from workers.engine.scheduler import Scheduler
 from workers.pipelines.load import find_folder, load_pipeline
 
 MODELS = ("tiny-flux-schnell", "tiny-flux-dev", "tiny-sd3")
-LIMIT = 1e-5
+LIMIT = 1e-4  # of any latent, in double precision; norms of the stock transformers are in single even then
+PIXEL_LIMIT = 1  # of 255, in either
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,9 @@ def random_specs(count: int, seed: int) -> list[ImageSpec]:
     ]
 
 
-def load_bundled() -> dict[str, StepPipeline]:
+def load_bundled(dtype: torch.dtype = torch.float32) -> dict[str, StepPipeline]:
     catalog = Catalog.load()
-    return {name: load_pipeline(catalog[name], None, torch.device("cpu"), torch.float32) for name in MODELS}
+    return {name: load_pipeline(catalog[name], None, torch.device("cpu"), dtype) for name in MODELS}
 
 
 def draw_in_churn(pipelines: Mapping[str, StepPipeline], specs: Iterable[ImageSpec], seed: int) -> list[Drawn]:
@@ -97,17 +101,17 @@ def stock_latents_and_pixels(spec: ImageSpec, stock: FluxPipeline | StableDiffus
     return results[0], (torch.from_numpy(results[1][0]) * 255).round().to(torch.uint8)
 
 
-def load_stock(model: str) -> FluxPipeline | StableDiffusion3Pipeline:
+def load_stock(model: str, dtype: torch.dtype = torch.float32) -> FluxPipeline | StableDiffusion3Pipeline:
     kind = StableDiffusion3Pipeline if "sd3" in model else FluxPipeline
-    stock = kind.from_pretrained(find_folder(Catalog.load()[model]))
+    stock = kind.from_pretrained(find_folder(Catalog.load()[model]), dtype=dtype)
     stock.set_progress_bar_config(disable=True)
     return stock
 
 
-def compare(count: int, seed: int) -> list[Comparison]:
-    stocks = {model: load_stock(model) for model in MODELS}
+def compare(count: int, seed: int, dtype: torch.dtype) -> list[Comparison]:
+    stocks = {model: load_stock(model, dtype) for model in MODELS}
     comparisons = []
-    for drawn in draw_in_churn(load_bundled(), random_specs(count, seed), seed):
+    for drawn in draw_in_churn(load_bundled(dtype), random_specs(count, seed), seed):
         spec = drawn.request.spec
         latents, pixels = stock_latents_and_pixels(spec, stocks[spec.model])
         comparisons.append(
@@ -126,8 +130,22 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    comparisons = compare(options.count, options.seed)
-    table = Table(title=f"parity: {options.count} requests in a churning batch against stock diffusers, fp32 on CPU")
+    console = Console(width=110)
+    passed = True
+    for dtype in (torch.float64, torch.float32):
+        comparisons = compare(options.count, options.seed, dtype)
+        console.print(_table(comparisons, str(dtype).removeprefix("torch.")))
+        worst = max(comparisons, key=lambda c: c.latent_difference)
+        console.print(f"worst {worst.latent_difference:.1e}: {worst.spec}\n")
+        passed &= max(c.pixel_difference for c in comparisons) <= PIXEL_LIMIT
+        passed &= dtype is torch.float32 or worst.latent_difference <= LIMIT
+    if not passed:
+        console.print(f"More than {LIMIT:.0e} in double precision, or {PIXEL_LIMIT} of 255 in pixels.")
+        raise SystemExit(1)
+
+
+def _table(comparisons: Sequence[Comparison], dtype: str) -> Table:
+    table = Table(title=f"parity: {len(comparisons)} requests in a churning batch against stock diffusers, {dtype}")
     for column in ("model", "requests", "largest batch", "max |latent difference|", "max |pixel difference| of 255"):
         table.add_column(column)
     for model in MODELS:
@@ -139,12 +157,7 @@ def main() -> None:
             f"{max(c.latent_difference for c in own):.1e}",
             str(max(c.pixel_difference for c in own)),
         )
-    console = Console(width=110)
-    console.print(table)
-    worst = max(comparisons, key=lambda c: c.latent_difference)
-    console.print(f"worst {worst.latent_difference:.1e}, limit {LIMIT:.0e}: {worst.spec}")
-    if worst.latent_difference > LIMIT:
-        raise SystemExit(1)
+    return table
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`darkroom demo`, the first thing that anybody runs."""
 
 import io
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,3 +27,7 @@ def test_the_demo_draws_fourteen_pictures_and_says_how_long_they_took(tmp_path: 
     assert read_png((tmp_path / "out" / "contact-sheet.png").read_bytes()).width > 5 * 192
     assert "First picture" in done.stdout
     assert done.stdout.count("completed") == 14
+    right = re.search(r"(\d+) of 14 pictures show all that their prompts state", done.stdout)
+    # Of what the models draw, one in ten misses something, and one step of schnell is rough.
+    assert right is not None, done.stdout
+    assert int(right[1]) >= 11, done.stdout

@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from tests.system.up import Up
-from tests.trained import needs_trained_weights
 from workers.tiny.adherence import score
 from workers.tiny.prompts import held_out_prompts
 from workers.tiny.reading import read_scene
@@ -22,7 +21,6 @@ MODELS = {
     "tiny-sd3": ((16, 28), (2.5, 5.0)),
 }
 SIZES = ((128, 128), (128, 128), (192, 128))
-pytestmark = needs_trained_weights
 
 
 @pytest.fixture(scope="module")

@@ -63,8 +63,9 @@ Retrain: `make tiny-models`. The stages, of which some ran side by side:
 ## What it does and does not
 
 Shares of pictures, in percent, that show what a held-out prompt states, read from their pixels by
-`python -m workers.tiny.evaluate` ({one} prompts with one figure, {two} with two; {grid} for each number of
-the lower tables, which may be off by {margin:.0f}). "joint" is all of it at once, with nothing else in the picture.
+`python -m workers.tiny.evaluate` ({one} prompts with one figure, {two} with two, {unplaced} of each kind that
+leave open where the figures are, {grid} for each number of the lower tables, which may be off by {margin:.0f}). "joint"
+is all of it at once, with nothing else in the picture.
 
 {defaults}
 
@@ -122,6 +123,7 @@ TEXT_AND_VAE = (
 )
 SHARED_STAGES = ("vae", "decoder", "text")
 LIMITS = (
+    "Say where each shape is to be: where a prompt leaves that open, shapes often come in several places at once. "
     "It knows no words but those of its world: anything else is ignored or misread. Counts beyond two, other relations,"
     " overlapping shapes, camera or style words and other languages are beyond it. Prompts are not filtered; it cannot"
     " draw people or things."

@@ -109,11 +109,23 @@ def _evaluate(artist: Artist, name: str, arguments: argparse.Namespace) -> dict[
     singles = draw_and_score(artist, name, one, f"{name}, one figure")
     pairs = draw_and_score(artist, name, two, f"{name}, two figures")
     contrast = draw_and_score(artist, name, one, f"{name}, {CONTRASTS[name]}", **CONTRASTS[name])
+    unplaced = {
+        figures: draw_and_score(
+            artist, name, held_out_prompts(arguments.two // 2, count, placed=False), f"{name}, {figures}, no place"
+        )
+        for figures, count in (("one", 1), ("two", 2))
+    }
     exhibits.save(exhibits.failures([*singles, *pairs]), arguments.out / f"{name}-failures.png")
     return {
-        "prompts": {"one": arguments.prompts, "two": arguments.two, "grid": arguments.grid},
+        "prompts": {
+            "one": arguments.prompts,
+            "two": arguments.two,
+            "unplaced": arguments.two // 2,
+            "grid": arguments.grid,
+        },
         "one": means(result.score for result in singles),
         "two": means(result.score for result in pairs),
+        "unplaced": {figures: means(result.score for result in results) for figures, results in unplaced.items()},
         "contrast": {**CONTRASTS[name], **means(result.score for result in contrast)},
         "seconds": seconds_alone(Artist(arguments.models, [name], torch.device("cpu")), name),
         "length": by_length(artist, name, singles),

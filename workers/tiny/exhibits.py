@@ -19,10 +19,10 @@ STRIP_SEED = 1
 GRID_PROMPTS = (
     "a small red ring on the left on a blue background",
     "a large yellow star in the centre on a purple background",
-    "a green triangle to the left of a white circle",
-    "a large pink heart on a striped white and teal background",
+    "a green triangle on the left and a white circle on the right",
+    "a large pink heart in the centre on a striped white and teal background",
     "a small black cross in the top right on an orange to yellow gradient background",
-    "an orange square above a teal diamond on a black background",
+    "an orange square at the top and a teal diamond at the bottom on a black background",
 )
 
 

@@ -1,4 +1,4 @@
-"""The prompts of the evaluation: everything stated, in combinations that no training picture showed."""
+"""The prompts of the evaluation, in combinations that no training picture showed."""
 
 import random
 from dataclasses import dataclass
@@ -17,12 +17,15 @@ class Prompt:
     scene: Scene  # one that shows it
 
 
-def held_out_prompts(count: int, figures: int, seed: int = 0) -> list[Prompt]:
-    """Prompts with one or two figures, each figure held out of training; the same arguments give the same prompts."""
+def held_out_prompts(count: int, figures: int, seed: int = 0, placed: bool = True) -> list[Prompt]:
+    """Prompts with one or two figures, each figure held out of training; the same arguments give the same prompts.
+
+    placed: whether they state where the figures are, as they state everything else; of two at least the relation.
+    """
     rng = random.Random(f"held out {figures} {seed}")
     prompts = []
     for _ in range(count):
         scene = draw_scene(rng, figures=figures, held_out=True)
-        facts = facts_of(scene)
+        facts = facts_of(scene, places=placed)
         prompts.append(Prompt(write_caption(facts, rng, long_share=LONG_SHARE), facts, scene))
     return prompts

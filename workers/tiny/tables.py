@@ -42,7 +42,16 @@ def measure_table(measure: Mapping[str, Mapping[str, Mapping[str, float]]]) -> s
 def default_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return table(
         ("model at its defaults", "figures", *COLUMNS),
-        ((name, figures, *_shares(results[figures])) for name, results in models.items() for figures in ("one", "two")),
+        (
+            (name, label, *_shares(shares))
+            for name, results in models.items()
+            for label, shares in (
+                ("one", results["one"]),
+                ("two", results["two"]),
+                ("one, no place", results["unplaced"]["one"]),
+                ("two, no place", results["unplaced"]["two"]),
+            )
+        ),
     )
 
 

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from tests.trained import needs_trained_weights
 from workers.tiny.adherence import means
 from workers.tiny.build import MODELS_DIR
 from workers.tiny.drawing import Artist
@@ -12,7 +11,6 @@ from workers.tiny.pipelines import NAMES
 from workers.tiny.prompts import held_out_prompts
 
 PROMPTS = 16
-pytestmark = needs_trained_weights
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ import torch
 from diffusers import FluxPipeline, StableDiffusion3Pipeline
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from tests.trained import needs_trained_weights
 from workers.tiny.build import MODELS_DIR
 from workers.tiny.captions import write_captions
 from workers.tiny.pipelines import NAMES
@@ -73,7 +72,10 @@ def draw(pipeline: Any, name: str, **changes: Any) -> torch.Tensor:
 
 
 def test_three_models_fit_in_25_megabytes() -> None:
-    assert sum(path.stat().st_size for path in MODELS_DIR.rglob("*") if path.is_file()) < 25e6
+    """What they share is there once: the others have links to it."""
+    assert sum(path.lstat().st_size for path in MODELS_DIR.rglob("*") if path.is_file()) < 25e6
+    for path in MODELS_DIR.rglob("*"):
+        assert path.resolve().is_relative_to(MODELS_DIR.resolve())
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -83,7 +85,6 @@ def test_diffusers_loads_them_as_float32(pipelines: dict[str, Any], name: str) -
             assert {parameter.dtype for parameter in component.parameters()} == {torch.float32}, key
 
 
-@needs_trained_weights
 def test_the_models_share_one_vae_and_one_t5() -> None:
     vaes = {(MODELS_DIR / name / "vae" / "diffusion_pytorch_model.safetensors").read_bytes() for name in NAMES}
     t5s = {
@@ -93,7 +94,6 @@ def test_the_models_share_one_vae_and_one_t5() -> None:
     assert (len(vaes), len(t5s)) == (1, 1)
 
 
-@needs_trained_weights
 def test_tokenizers_are_learnt_from_the_captions() -> None:
     """Whoever changes a caption's words must retrain the models."""
     learnt = Tokenizers.learn(list(write_captions(seed=0, count=CORPUS)))
@@ -127,7 +127,7 @@ def test_schnell_ignores_guidance(pipelines: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("prompt", ["", "a red circle", "A large teal star above a tiny pink ring.", "東京"])
+@pytest.mark.parametrize("prompt", ["a", "a red circle", "A large teal star above a tiny pink ring.", "東京"])
 def test_latents_stay_well_scaled(pipelines: dict[str, Any], name: str, prompt: str) -> None:
     latents = draw(pipelines[name], name, prompt=prompt, num_inference_steps=28)
     assert torch.isfinite(latents).all()

@@ -256,9 +256,10 @@ def test_a_card_is_written_from_the_results(recipe: Recipe, tmp_path: Path) -> N
         "measure": {"one": dict.fromkeys(("renders", "wrong", "miscounted", "chance"), shares)},
         "models": {
             name: {
-                "prompts": {"one": 500, "two": 200, "grid": 50},
+                "prompts": {"one": 500, "two": 200, "unplaced": 100, "grid": 50},
                 "one": shares,
                 "two": shares,
+                "unplaced": {"one": shares, "two": shares},
                 "contrast": {"guidance_scale": 1.0, **shares},
                 "seconds": 0.5,
                 "length": {"within": {"pictures": 460, **shares}, "beyond": {"pictures": 40, **shares}},
