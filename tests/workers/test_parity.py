@@ -51,7 +51,7 @@ def test_alone_it_is_the_stock_picture_bit_for_bit(
 
 
 def test_in_a_churning_batch_it_is_the_stock_picture() -> None:
-    comparisons = compare(count=24, seed=0, dtype=torch.float64)
+    comparisons = compare(count=30, seed=0, dtype=torch.float64)
 
     assert {c.spec.model for c in comparisons} == set(MODELS)
     assert len({c.spec.num_inference_steps for c in comparisons}) > 10
