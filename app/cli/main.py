@@ -64,7 +64,13 @@ def up(
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help="What to draw.", show_default=False)],
+    prompt: Annotated[
+        str,
+        typer.Argument(
+            help="What to draw; by the bundled models for instance: a small red ring on the left on a blue background.",
+            show_default=False,
+        ),
+    ],
     model: Annotated[str | None, typer.Option(help="Default: the server's first.", show_default=False)] = None,
     steps: Annotated[
         int | None, typer.Option(help="Denoising steps. Default: the model's.", show_default=False)
