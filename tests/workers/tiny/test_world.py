@@ -3,6 +3,7 @@
 import itertools
 import random
 import re
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from workers.tiny.facts import Facts, FigureFacts, facts_of
 from workers.tiny.parsing import parse_prompt
 from workers.tiny.prompts import held_out_prompts
 from workers.tiny.scenes import COLOURS, FILLS, SHAPES, SIZES, Background, Figure, draw_scene
+
+README = Path(__file__).parents[3] / "README.md"
 
 
 def test_the_world_has_all_that_it_promises() -> None:
@@ -137,6 +140,15 @@ def test_what_the_demo_asks_for_is_understood() -> None:
         assert all(figure.colour for figure in facts.figures), request.prompt
         assert (facts.background is not None) == ("background" in request.prompt), request.prompt
         assert all(figure.row is not None for figure in facts.figures), request.prompt
+
+
+def test_what_the_readme_asks_for_states_where_it_is() -> None:
+    """Or the first picture a newcomer sees would most likely be a wrong one."""
+    prompts = re.findall(r'(?:"prompt": |generate |ring\.png )"([^"]+)"', README.read_text(encoding="utf-8"))
+    assert len(prompts) == 3
+    for prompt in prompts:
+        (figure,) = parse_prompt(prompt).figures
+        assert figure.row is not None, prompt
 
 
 def test_relations_are_true_of_their_scenes() -> None:
