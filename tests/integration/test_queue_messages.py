@@ -10,7 +10,7 @@ from app.jobs.errors import UnreadableJobError
 from app.jobs.keys import PREFIX
 from app.jobs.queue import JobQueue, Page
 from app.jobs.schema import ErrorCode, JobState, Priority
-from tests.integration.queue_lab import LANE, RESULT, WORKER, claim_one, ids, keyspace, numbered, submit
+from tests.integration.queue_lab import LANE, RESULT, WORKER, claim_one, fences, ids, keyspace, numbered, submit
 
 Spoil = Callable[[str], str | bytes]
 LATER_FIELDS = {"priority", "deadline_s"}
@@ -63,7 +63,7 @@ async def test_a_claim_fails_the_job_it_cannot_read_and_returns_the_others(
     unreadable = keys["job:" + numbered(2).id]
     assert unreadable["state"] == JobState.FAILED
     assert json.loads(unreadable["error"])["code"] == ErrorCode.INTERNAL_ERROR
-    assert await queue.claim("worker-1", "token-1", [LANE], 3) == claims
+    assert fences(await queue.claim("worker-1", "token-1", [LANE], 3)) == fences(claims)
 
 
 async def test_a_job_of_before_priorities_and_deadlines_is_claimed_and_read(queue: JobQueue, valkey: Redis) -> None:
