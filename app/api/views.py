@@ -103,6 +103,7 @@ class JobErrorView(BaseModel):
 class UrlsView(BaseModel):
     self: str
     content: str
+    preview: str
     cancel: str
 
 
@@ -204,7 +205,12 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
         usage=UsageView(denoise_steps=result.denoise_steps if result else 0),
         error=JobErrorView(**record.error.model_dump()) if record.error and status is Status.FAILED else None,
         metadata=job.metadata,
-        urls=UrlsView(self=self_url, content=f"{self_url}/content", cancel=f"{self_url}/cancel"),
+        urls=UrlsView(
+            self=self_url,
+            content=f"{self_url}/content",
+            preview=f"{self_url}/preview",
+            cancel=f"{self_url}/cancel",
+        ),
     )
 
 

@@ -163,7 +163,7 @@ async def test_addresses_are_the_public_ones(
         response = await gateway.post({"prompt": "a ring"})
         job = view(response)
         url = self_url + job["id"]
-        assert job["urls"] == {"self": url, "content": f"{url}/content", "cancel": f"{url}/cancel"}
+        assert job["urls"] == {"self": url} | {name: f"{url}/{name}" for name in ("content", "preview", "cancel")}
         assert response.headers["location"] == url
 
 
