@@ -97,10 +97,12 @@ async def test_deleting_never_takes_a_folder_with_its_files(store: ImageStore) -
 
 async def test_what_cannot_be_deleted_is_a_store_error_after_the_others_are_gone(tmp_path: Path) -> None:
     store = open_store(tmp_path.as_uri())
-    await store.put(PATH, b"bytes")
+    others = [preview_path("img_1", index) for index in range(300)]
+    for path in others:
+        await store.put(path, b"bytes")
     (tmp_path / "checkpoints").write_text("a file where a folder must be; even root cannot look below it")
     with pytest.raises(StoreError, match="cannot delete checkpoints/img_1/0"):
-        await store.delete([checkpoint_path("img_1", 0), PATH])
+        await store.delete([checkpoint_path("img_1", 0), *others])
     assert files(tmp_path) == ["checkpoints"]
 
 
