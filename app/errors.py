@@ -4,7 +4,7 @@
     ├── InvalidRequestError       400 or 422, invalid_* and unknown_parameter
     ├── NotFoundError             404, model_not_found, image_not_found, not_found
     ├── ConflictError             409, the image is not there and will not come
-    ├── GoneError                 410, image_gone
+    ├── GoneError                 410, image_gone, preview_gone
     ├── TooLargeError             413, payload_too_large
     ├── QueueBusyError            429, queue_full
     └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable, job_unreadable

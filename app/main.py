@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
-from app.api import health, images, models
+from app.api import content, health, images, models
 from app.api.deps import Services
 from app.api.handlers import add_error_handlers
 from app.catalog.catalog import Catalog
@@ -58,7 +58,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (images, models, health):
+    for module in (images, content, models, health):
         app.include_router(module.router)
     add_error_handlers(app, settings.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=services.metrics, max_body_bytes=settings.max_body_bytes)

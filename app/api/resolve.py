@@ -54,6 +54,8 @@ def to_job(request: ImageRequest, card: ModelCard, tenant: str, *, max_prompt_ch
         n=request.n,
         output_format=request.output_format,
         output_compression=request.output_compression,
+        priority=request.priority,
+        deadline_s=request.deadline_seconds,
         metadata=request.metadata,
     )
 

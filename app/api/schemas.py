@@ -7,9 +7,10 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from app.jobs.schema import OutputFormat
+from app.jobs.schema import OutputFormat, Priority
 
 MAX_INT = 2**63 - 1
+MAX_DEADLINE_S = 86_400
 
 # What other servers call the same thing.
 ALIASES = {
@@ -96,6 +97,18 @@ class ImageRequest(BaseModel):
         default=OutputFormat.PNG, description="How the images are encoded."
     )
     output_compression: int | None = Field(default=None, ge=0, le=100, description="Quality of JPEG and WebP.")
+    priority: Annotated[Priority, Field(strict=False)] = Field(
+        default=Priority.NORMAL,
+        description="How soon it is wanted, among the jobs that a worker has taken; the queue itself is first come,"
+        " first served.",
+    )
+    deadline_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=MAX_DEADLINE_S,
+        description="Seconds from submission: a wish, not a limit. Work nears the front as its deadline nears; a job"
+        " that is late is still finished.",
+    )
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
         default_factory=dict, description="Your own words about the job, given back with it."
     )

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from app.catalog.catalog import Family, Guidance, Limits, Recommended
-from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Stage
+from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Priority, Stage
 
 
 class Status(StrEnum):
@@ -56,7 +56,7 @@ class ImageView(BaseModel):
 
 
 class ParametersView(BaseModel):
-    """Every value that drew the images, defaults filled in; `seed` is the first image's."""
+    """Every value of the request, defaults filled in, and what drew the images; `seed` is the first image's."""
 
     model: str
     prompt: str
@@ -71,6 +71,8 @@ class ParametersView(BaseModel):
     n: int
     output_format: OutputFormat
     output_compression: int | None
+    priority: Priority
+    deadline_seconds: float | None
     model_revision: str | None = None
     worker_version: str | None = None
     largest_batch: int | None = Field(default=None, description="The most rows that shared one step with this job's.")
@@ -101,6 +103,7 @@ class JobErrorView(BaseModel):
 class UrlsView(BaseModel):
     self: str
     content: str
+    preview: str
     cancel: str
 
 
@@ -184,7 +187,8 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
             for image in (result.images if result else ())
         ],
         parameters=ParametersView(
-            **job.model_dump(exclude={"id", "tenant", "metadata"}),
+            **job.model_dump(exclude={"id", "tenant", "metadata", "deadline_s"}),
+            deadline_seconds=job.deadline_s,
             model_revision=result.model_revision if result else None,
             worker_version=result.worker_version if result else None,
             largest_batch=result.largest_batch if result else None,
@@ -201,7 +205,12 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
         usage=UsageView(denoise_steps=result.denoise_steps if result else 0),
         error=JobErrorView(**record.error.model_dump()) if record.error and status is Status.FAILED else None,
         metadata=job.metadata,
-        urls=UrlsView(self=self_url, content=f"{self_url}/content", cancel=f"{self_url}/cancel"),
+        urls=UrlsView(
+            self=self_url,
+            content=f"{self_url}/content",
+            preview=f"{self_url}/preview",
+            cancel=f"{self_url}/cancel",
+        ),
     )
 
 

@@ -62,10 +62,16 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A job and the token that fences it."""
+    """A job and the token that fences it.
+
+    age_s: since it was submitted, by the server's clock, when it was claimed.
+    started_before: an earlier attempt may have left checkpoints; also True where this very claim was asked twice.
+    """
 
     job: ImageJob
     token: str
+    age_s: float
+    started_before: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,13 +164,17 @@ class JobQueue:
         A job that this version cannot read fails, and the others are returned.
         """
         claims = []
-        for job_id, spec in await self._run("claim", token, worker, most, self._lease_ms, *lanes):
+        for job_id, spec, age_ms, started_before in await self._run(
+            "claim", token, worker, most, self._lease_ms, *lanes
+        ):
             try:
-                claims.append(Claim(job=ImageJob.model_validate_json(spec), token=token))
+                job = ImageJob.model_validate_json(spec)
             except ValueError:
                 log.error("job_unreadable", job_id=job_id)
                 with suppress(QueueUnavailableError):  # the others are in hand; this one's lease ends by itself
                     await self._run("fail", job_id, token, _UNREADABLE.model_dump_json(), -1, self._max_attempts)
+            else:
+                claims.append(Claim(job, token, age_s=age_ms / 1000, started_before=started_before == 1))
         return claims
 
     async def renew(self, claims: Sequence[Claim]) -> list[Verdict]:

@@ -1,6 +1,7 @@
 """What crosses the queue: a job as a worker is told it, and its record as everyone reads it.
 
-Every message is frozen and refuses fields that it does not know. Golden copies live in tests/contract/golden.
+Every message is frozen and refuses fields that it does not know. Golden copies live in tests/contract/golden. A field
+that came later has a default: what an older version wrote is still read (tests/contract/older).
 """
 
 from enum import StrEnum
@@ -47,6 +48,14 @@ class Stage(StrEnum):
     DONE = "done"
 
 
+class Priority(StrEnum):
+    """How soon a job is wanted, among the jobs that a worker holds."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
 class OutputFormat(StrEnum):
     PNG = "png"
     JPEG = "jpeg"
@@ -62,7 +71,10 @@ class _Message(BaseModel):
 
 
 class ImageJob(_Message):
-    """One request for n images, every setting resolved: any worker that runs it draws the same pictures."""
+    """One request for n images, every setting resolved: any worker that runs it draws the same pictures.
+
+    `priority` and `deadline_s` change when they are drawn, never what.
+    """
 
     id: str
     tenant: str
@@ -79,6 +91,8 @@ class ImageJob(_Message):
     n: int
     output_format: OutputFormat
     output_compression: int | None = Field(description="Quality of JPEG and WebP, 0 to 100; None: the format's own.")
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = Field(default=None, description="From submission: a wish; a late job is still finished.")
     metadata: dict[str, str]
 
     @property

@@ -1,10 +1,19 @@
 """Where picture bytes live: a folder, S3, GCS, Azure or memory, all through obstore.
 
-    results/<job id>/<claim token>/<index>.<format>
+| path                                            | holds                               | deleted by            |
+|-------------------------------------------------|-------------------------------------|-----------------------|
+| results/<job id>/<claim token>/<index>.<format> | a finished picture                  | nobody yet            |
+| checkpoints/<job id>/<index>.safetensors        | latents of a picture half developed | the worker, see below |
+| previews/<job id>/<index>.jpg                   | the latest preview of a picture     | the worker, see below |
 
-The token in the path keeps two workers that drew the same job apart; readers follow the job's record only.
+The token in a result's path keeps two workers that drew the same job apart; readers follow the job's record only. A
+checkpoint has none, since it is for whichever worker comes next, and neither has a preview: the latest one counts. The
+worker that holds a job deletes both when the job is over; a job that ends while nobody holds it, canceled between two
+attempts say, leaves them behind.
 """
 
+import asyncio
+from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -48,6 +57,21 @@ class ImageStore:
         except _REFUSALS as error:
             raise StoreError(f"cannot read {path}: {_first_line(error)}") from error
 
+    async def delete(self, paths: Iterable[str]) -> None:
+        """Forget what is at these paths, where anything is. Tries each of them before it raises StoreError."""
+        outcomes = await asyncio.gather(*(self._delete(path) for path in paths), return_exceptions=True)
+        for outcome in outcomes:
+            if outcome is not None:
+                raise outcome
+
+    async def _delete(self, path: str) -> None:
+        try:
+            await obstore.delete_async(self._store, path)
+        except FileNotFoundError:
+            pass  # clouds and memory say nothing, a folder says this
+        except (*_REFUSALS, TypeError) as error:  # a path that put refuses with a ValueError is a TypeError here
+            raise StoreError(f"cannot delete {path}: {_first_line(error)}") from error
+
 
 def open_store(url: str) -> ImageStore:
     """Open file:///folder (made if missing), s3://bucket/prefix, gs://, az:// or memory://.
@@ -71,6 +95,14 @@ def open_store(url: str) -> ImageStore:
 
 def result_path(job_id: str, token: str, index: int, extension: str) -> str:
     return f"results/{job_id}/{token}/{index}.{extension}"
+
+
+def checkpoint_path(job_id: str, index: int) -> str:
+    return f"checkpoints/{job_id}/{index}.safetensors"
+
+
+def preview_path(job_id: str, index: int) -> str:
+    return f"previews/{job_id}/{index}.jpg"
 
 
 def _folder(url: str) -> Path:

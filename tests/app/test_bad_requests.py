@@ -167,6 +167,30 @@ BAD_FIELDS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"output_format": "jpeg", "output_compression": -1}, "greater than or equal to 0"),
         ({"output_format": "webp", "output_compression": 50.0}, "valid integer"),
     ],
+    "422 invalid_priority priority": [
+        ({"priority": "urgent"}, "'low', 'normal' or 'high'"),
+        ({"priority": "HIGH"}, "'low', 'normal' or 'high'"),
+        ({"priority": ""}, "'low', 'normal' or 'high'"),
+        ({"priority": None}, "'low', 'normal' or 'high'"),
+        ({"priority": 1}, "'low', 'normal' or 'high'"),
+        ({"priority": ["high"]}, "'low', 'normal' or 'high'"),
+    ],
+    "422 invalid_deadline_seconds deadline_seconds": [
+        ({"deadline_seconds": 0}, "greater than 0"),
+        ({"deadline_seconds": -0.0}, "greater than 0"),
+        ({"deadline_seconds": -1}, "greater than 0"),
+        ({"deadline_seconds": 86_400.5}, "less than or equal to 86400"),
+        ({"deadline_seconds": 1e300}, "less than or equal to 86400"),
+        ({"deadline_seconds": NAN}, "finite number"),
+        ({"deadline_seconds": INFINITY}, "finite number"),
+        ({"deadline_seconds": HUGE}, "valid number"),
+        ({"deadline_seconds": True}, "valid number"),
+        ({"deadline_seconds": "60"}, "valid number"),
+        ({"deadline_seconds": "2026-01-01T00:00:00Z"}, "valid number"),
+    ],
+    "422 unknown_parameter deadline": [
+        ({"deadline": 60}, "unknown parameter 'deadline'; did you mean 'deadline_seconds'?")
+    ],
     "422 invalid_metadata metadata": [
         ({"metadata": None}, "valid dictionary"),
         ({"metadata": []}, "valid dictionary"),

@@ -184,7 +184,7 @@ UNKNOWN_IDS = [
 ]
 
 
-@pytest.mark.parametrize("suffix", ["", "/content", "/cancel"])
+@pytest.mark.parametrize("suffix", ["", "/content", "/preview", "/cancel"])
 async def test_an_unknown_job_is_not_found(gateway: Gateway, valkey: Redis, suffix: str) -> None:
     for job_id in UNKNOWN_IDS:
         url = httpx.URL("http://gateway", raw_path=f"/v1/images/{job_id}{suffix}".encode())
@@ -197,7 +197,7 @@ async def test_an_unknown_job_is_not_found(gateway: Gateway, valkey: Redis, suff
 async def test_another_tenants_job_is_not_found_and_not_touched(gateway: Gateway, queue: JobQueue) -> None:
     theirs = make_job(tenant="other")
     await queue.submit(theirs)
-    for method, suffix in (("GET", ""), ("GET", "/content"), ("POST", "/cancel")):
+    for method, suffix in (("GET", ""), ("GET", "/content"), ("GET", "/preview"), ("POST", "/cancel")):
         answer = await gateway.client.request(method, f"/v1/images/{theirs.id}{suffix}")
         nothing = await gateway.client.request(method, f"/v1/images/{NOWHERE}{suffix}")
         ours, unknown = check_error(answer), check_error(nothing)

@@ -36,6 +36,7 @@ def test_these_are_the_routes_and_their_answers(operations: dict[str, dict[str, 
         "GET /v1/images": "200 422 503 default",
         "GET /v1/images/{job_id}": "200 404 503 default",
         "GET /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
+        "GET /v1/images/{job_id}/preview": "200 202 404 410 422 503 default",
         "POST /v1/images/{job_id}/cancel": "200 404 503 default",
         "GET /v1/models": "200 503 default",
         "GET /livez": "200 default",
@@ -93,6 +94,7 @@ def test_a_successful_answer_has_a_schema(operations: dict[str, dict[str, Any]])
     }
     pictures = operations["GET /v1/images/{job_id}/content"]["responses"]["200"]["content"]
     assert set(pictures) == {"image/png", "image/jpeg", "image/webp"}
+    assert set(operations["GET /v1/images/{job_id}/preview"]["responses"]["200"]["content"]) == {"image/jpeg"}
 
 
 def test_the_request_is_closed_and_described(document: dict[str, Any]) -> None:

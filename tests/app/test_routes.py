@@ -87,6 +87,7 @@ async def test_there_is_nothing_elsewhere(gateway: Gateway) -> None:
         ("/v1/images", "GET, POST"),
         (JOB, "GET"),
         (f"{JOB}/content", "GET"),
+        (f"{JOB}/preview", "GET"),
         (f"{JOB}/cancel", "POST"),
         ("/v1/models", "GET"),
         ("/livez", "GET"),

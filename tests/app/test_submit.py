@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from app.api.schemas import ALIASES, MAX_INT
+from app.api.schemas import ALIASES, MAX_DEADLINE_S, MAX_INT
 from tests.app.gateway import Gateway, check_error, running, view
 
 
@@ -35,6 +35,8 @@ async def test_a_prompt_is_enough(gateway: Gateway) -> None:
         "n": 1,
         "output_format": "png",
         "output_compression": None,
+        "priority": "normal",
+        "deadline_seconds": None,
         "model_revision": None,
         "worker_version": None,
         "largest_batch": None,
@@ -56,11 +58,14 @@ async def test_what_is_asked_for_reaches_the_worker_unchanged(gateway: Gateway) 
         "n": 10,
         "output_format": "webp",
         "output_compression": 0,
+        "priority": "high",
+        "deadline_seconds": 2.5,
         "metadata": {"k" * 64: "v" * 512} | {str(i): "" for i in range(15)},
     }
     shown = await gateway.submit(**asked)
     assert shown["parameters"] | {"metadata": shown["metadata"]} == shown["parameters"] | asked
     job = (await gateway.claim()).job
+    assert job.deadline_s == asked.pop("deadline_seconds")
     assert job.model_dump(mode="json", include=set(asked)) == asked
     assert job.id == shown["id"]
     assert list(job.seeds) == list(range(7, 17))
@@ -92,6 +97,10 @@ async def test_two_requests_without_a_seed_draw_different_pictures(gateway: Gate
         ({"output_format": "jpeg", "output_compression": 100}, {"output_compression": 100}),
         ({"prompt": "\N{CAT FACE}" * 10_000}, {"prompt": "\N{CAT FACE}" * 10_000}),
         ({"model": "tiny-flux-dev", "true_cfg_scale": 4, "negative_prompt": ""}, {"true_cfg_scale": 4.0}),
+        ({"priority": "low", "deadline_seconds": 60}, {"priority": "low", "deadline_seconds": 60.0}),
+        ({"priority": "normal", "deadline_seconds": None}, {"priority": "normal", "deadline_seconds": None}),
+        ({"deadline_seconds": 5e-324}, {"deadline_seconds": 5e-324}),
+        ({"deadline_seconds": MAX_DEADLINE_S}, {"deadline_seconds": 86_400.0}),
         ({"negative_prompt": None, "seed": 1, "size": None}, {"negative_prompt": None, "width": 128}),
     ],
 )
@@ -110,6 +119,12 @@ def test_every_alias_is_tried_above() -> None:
         "num_images_per_prompt",
         "image_size",
     }
+
+
+async def test_priority_and_deadline_do_not_change_the_line(gateway: Gateway) -> None:
+    asked: list[dict[str, Any]] = [{"priority": "low"}, {"priority": "high"}, {"deadline_seconds": 0.001}]
+    submitted = [(await gateway.submit(**fields))["id"] for fields in asked]
+    assert [(await gateway.claim(f"token-{place}")).job.id for place in range(3)] == submitted
 
 
 async def test_jobs_of_one_model_stand_in_line(gateway: Gateway) -> None:
@@ -148,7 +163,7 @@ async def test_addresses_are_the_public_ones(
         response = await gateway.post({"prompt": "a ring"})
         job = view(response)
         url = self_url + job["id"]
-        assert job["urls"] == {"self": url, "content": f"{url}/content", "cancel": f"{url}/cancel"}
+        assert job["urls"] == {"self": url} | {name: f"{url}/{name}" for name in ("content", "preview", "cancel")}
         assert response.headers["location"] == url
 
 

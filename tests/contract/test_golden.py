@@ -22,6 +22,7 @@ from app.jobs.schema import (
     JobState,
     LaneStats,
     OutputFormat,
+    Priority,
     Progress,
     QueueStats,
     Stage,
@@ -30,6 +31,10 @@ from app.jobs.schema import (
 )
 
 GOLDEN = Path(__file__).with_name("golden")
+OLDER = Path(__file__).with_name("older")
+
+# What an earlier version did not write, and what is read in its place.
+LATER: dict[str, dict[str, Any]] = {"image_job": {"priority": "normal", "deadline_s": None}}
 
 JOB = ImageJob(
     id="img_0123456789abcdef0123456789abcdef",
@@ -47,6 +52,8 @@ JOB = ImageJob(
     n=2,
     output_format=OutputFormat.WEBP,
     output_compression=80,
+    priority=Priority.HIGH,
+    deadline_s=2.5,
     metadata={"order": "7"},
 )
 PROGRESS = Progress(stage=Stage.DENOISE, step=7, total_steps=40)
@@ -160,12 +167,20 @@ def test_an_unknown_field_is_refused_at_every_depth(name: str) -> None:
 
 @each_message
 def test_no_field_may_be_left_out(name: str) -> None:
-    for field in golden(name):
+    for field in golden(name).keys() - LATER.get(name, {}).keys():
         shorter = golden(name)
         del shorter[field]
         with pytest.raises(ValidationError) as caught:
             type(MESSAGES[name]).model_validate_json(json.dumps(shorter))
         assert [(problem["type"], problem["loc"]) for problem in caught.value.errors()] == [("missing", (field,))]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_what_an_older_version_wrote_is_read(name: str) -> None:
+    older = json.loads((OLDER / f"{name}.json").read_text(encoding="utf-8"))
+    assert older.keys() == golden(name).keys() - LATER[name].keys()
+    read = type(MESSAGES[name]).model_validate_json(json.dumps(older))
+    assert read.model_dump(mode="json") == older | LATER[name]
 
 
 @each_message
@@ -195,6 +210,7 @@ def test_every_message_of_the_contract_is_here() -> None:
         kind for kind in messages if kind is not BaseModel and not kind.__name__.startswith("_")
     }
     assert {file.stem for file in GOLDEN.iterdir()} == set(MESSAGES)
+    assert {file.stem for file in OLDER.iterdir()} == set(LATER)
 
 
 def test_the_words_that_clients_switch_on_stay() -> None:
@@ -218,3 +234,4 @@ def test_the_words_that_clients_switch_on_stay() -> None:
     ]
     assert [*Stage] == ["queued", "text_encode", "denoise", "vae_decode", "image_encode", "store", "done"]
     assert [*OutputFormat] == ["png", "jpeg", "webp"]
+    assert [*Priority] == ["low", "normal", "high"]

@@ -1,6 +1,7 @@
 """What the tests of the queue share: things to hand in, the server's keys at a glance, and the passing of time."""
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -68,6 +69,16 @@ async def claim_one(queue: JobQueue, name: str = "token-1", worker: str = "worke
     return claim
 
 
+def somebody_elses(claim: Claim, token: str) -> Claim:
+    """The claim of whoever took the job with this token."""
+    return dataclasses.replace(claim, token=token)
+
+
+def fences(claims: Sequence[Claim]) -> list[tuple[ImageJob, str]]:
+    """Claims without what changes when they are asked for again."""
+    return [(claim.job, claim.token) for claim in claims]
+
+
 def ids(things: Sequence[Claim | ImageJob]) -> list[str]:
     return [thing.job.id if isinstance(thing, Claim) else thing.id for thing in things]
 
@@ -114,7 +125,10 @@ def without_times(keys: dict[str, Any]) -> Any:
 
 
 async def pass_time(client: Redis, seconds: float) -> None:
-    """Bring forward everything that the server's clock will end: the clock itself cannot be set."""
+    """Make open jobs older, and bring forward everything that the server's clock will end: it cannot itself be set."""
+    for name in await client.keys(PREFIX + "job:*"):
+        if not await client.hexists(name, "finished_ms"):
+            await client.hincrby(name, "submitted_ms", -round(seconds * 1000))
     for waits in (PREFIX + "lease", PREFIX + "delayed"):
         for member in await client.zrange(waits, 0, -1):
             await client.zincrby(waits, -seconds * 1000, str(member))

@@ -11,15 +11,17 @@ MAX_QUEUED, MAX_ATTEMPTS, MAX_CRASHES = 4, 2, 2
 
 @dataclass(slots=True)
 class Job:
-    """What the model knows of one job. `until`: the end of its lease or of its delay."""
+    """What the model knows of one job. `until`: the end of its lease or of its delay; `starts`: claims, replays too."""
 
     id: str
     tenant: str
     lane: str
     seq: int
+    submitted: int
     state: JobState = JobState.QUEUED
     token: str | None = None
     until: int = 0
+    starts: int = 0
     attempts: int = 0
     crashes: int = 0
     progress: bool = False
@@ -42,7 +44,7 @@ class Model:
         if job_id not in self.jobs:
             if len(self.waiting(lane)) >= MAX_QUEUED:
                 return False
-            self.jobs[job_id] = Job(job_id, tenant, lane, seq=len(self.jobs) + 1)
+            self.jobs[job_id] = Job(job_id, tenant, lane, seq=len(self.jobs) + 1, submitted=self.now)
         return True
 
     def claim(self, token: str, lanes: tuple[str, ...], most: int) -> list[Job]:
@@ -55,7 +57,7 @@ class Model:
             for job in taken:
                 job.state, job.token, job.attempts = JobState.IN_PROGRESS, token, job.attempts + 1
         for job in taken:
-            job.until = self.now + LEASE_S
+            job.until, job.starts = self.now + LEASE_S, job.starts + 1
         if taken:
             self.claims[token] = (batch, self.now + LEASE_S)
         return taken

@@ -17,6 +17,7 @@ from tests.integration.queue_lab import (
     RETRYABLE,
     WORKER,
     claim_one,
+    fences,
     ids,
     keyspace,
     numbered,
@@ -102,7 +103,7 @@ async def test_a_claim_asked_again_returns_the_same_jobs_and_takes_none(queue: J
     await submit(queue, 1, 2, 3)
     claims = await queue.claim("worker-1", "token-1", [LANE], 2)
     before = await keyspace(valkey)
-    assert await queue.claim("worker-1", "token-1", [LANE], 2) == claims
+    assert fences(await queue.claim("worker-1", "token-1", [LANE], 2)) == fences(claims)
     assert await keyspace(valkey) == before
 
 
@@ -110,10 +111,10 @@ async def test_a_claim_asked_again_begins_its_leases_anew(queue: JobQueue, valke
     await submit(queue, 1, 2)
     claims = await queue.claim("worker-1", "token-1", [LANE], 2)
     await pass_time(valkey, 0.9)
-    assert await queue.claim("worker-1", "token-1", [LANE], 2) == claims
+    assert fences(await queue.claim("worker-1", "token-1", [LANE], 2)) == fences(claims)
     await pass_time(valkey, 0.9)
     assert (await queue.tick()).requeued == 0
-    assert await queue.claim("worker-1", "token-1", [LANE], 2) == claims
+    assert fences(await queue.claim("worker-1", "token-1", [LANE], 2)) == fences(claims)
 
 
 async def test_a_claim_asked_again_after_some_ended_returns_the_others(queue: JobQueue) -> None:
@@ -122,7 +123,7 @@ async def test_a_claim_asked_again_after_some_ended_returns_the_others(queue: Jo
     await queue.complete(first, RESULT)
     await queue.cancel("default", second.job.id)
     await queue.fail(third, RETRYABLE)
-    assert await queue.claim("worker-1", "token-1", [LANE], 4) == [fourth]
+    assert fences(await queue.claim("worker-1", "token-1", [LANE], 4)) == fences([fourth])
     assert (await queue.read("default", second.job.id)).state is JobState.CANCELED
 
 

@@ -121,6 +121,9 @@ class QueueMachine(RuleBasedStateMachine):
         expected = self._model.claim(token, lanes, most)
         claims = self._do(self._queue.claim("worker-1", token, lanes, most))
         assert ids(claims) == [job.id for job in expected]
+        for claim, job in zip(claims, expected, strict=True):
+            assert claim.started_before == (job.starts > 1)
+            assert 0 <= claim.age_s - (self._model.now - job.submitted) < min(WAITS_S)
         return claims
 
     @rule(claim=held, more=st.lists(held, max_size=2))

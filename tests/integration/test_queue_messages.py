@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 from app.jobs.errors import UnreadableJobError
 from app.jobs.keys import PREFIX
 from app.jobs.queue import JobQueue, Page
-from app.jobs.schema import ErrorCode, JobState
-from tests.integration.queue_lab import LANE, RESULT, WORKER, claim_one, ids, keyspace, numbered, submit
+from app.jobs.schema import ErrorCode, JobState, Priority
+from tests.integration.queue_lab import LANE, RESULT, WORKER, claim_one, fences, ids, keyspace, numbered, submit
 
 Spoil = Callable[[str], str | bytes]
+LATER_FIELDS = {"priority", "deadline_s"}
 
 
 def newer(message: str) -> str:
@@ -62,7 +63,19 @@ async def test_a_claim_fails_the_job_it_cannot_read_and_returns_the_others(
     unreadable = keys["job:" + numbered(2).id]
     assert unreadable["state"] == JobState.FAILED
     assert json.loads(unreadable["error"])["code"] == ErrorCode.INTERNAL_ERROR
-    assert await queue.claim("worker-1", "token-1", [LANE], 3) == claims
+    assert fences(await queue.claim("worker-1", "token-1", [LANE], 3)) == fences(claims)
+
+
+async def test_a_job_of_before_priorities_and_deadlines_is_claimed_and_read(queue: JobQueue, valkey: Redis) -> None:
+    [job] = await submit(queue, 1)
+
+    def before(spec: str) -> str:
+        return json.dumps({name: value for name, value in json.loads(spec).items() if name not in LATER_FIELDS})
+
+    await spoil_field(valkey, 1, "spec", before)
+    assert (await claim_one(queue)).job == job
+    assert (await queue.read("default", job.id)).job == job
+    assert (job.priority, job.deadline_s) == (Priority.NORMAL, None)
 
 
 async def test_a_claim_of_one_job_without_any_spec_returns_none(queue: JobQueue, valkey: Redis) -> None:

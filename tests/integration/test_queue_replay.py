@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from app.jobs.errors import QueueUnavailableError
 from app.jobs.keys import PREFIX
 from app.jobs.queue import Claim, JobQueue, Tick
+from app.jobs.schema import ImageJob
 from app.jobs.scripts import connect
 from tests.integration.queue_lab import (
     FINAL,
@@ -21,6 +22,7 @@ from tests.integration.queue_lab import (
     RETRYABLE,
     WORKER,
     claim_one,
+    fences,
     ids,
     keyspace,
     numbered,
@@ -80,10 +82,15 @@ async def line(valkey_url: str) -> AsyncIterator[tuple[LossyLine, JobQueue]]:
 
 Call = Callable[[JobQueue, list[Claim]], Awaitable[Any]]
 
+
+async def claim_fences(queue: JobQueue) -> list[tuple[ImageJob, str]]:
+    return fences(await queue.claim("worker-2", "token-2", [LANE], 1))
+
+
 # Jobs 1 and 2 are held by these claims, 3 and 4 wait.
 CALLS: dict[str, Call] = {
     "submit": lambda queue, claims: queue.submit(numbered(5)),
-    "claim": lambda queue, claims: queue.claim("worker-2", "token-2", [LANE], 1),
+    "claim": lambda queue, claims: claim_fences(queue),
     "renew": lambda queue, claims: queue.renew(claims),
     "progress": lambda queue, claims: queue.progress([(claim, PROGRESS) for claim in claims]),
     "complete": lambda queue, claims: queue.complete(claims[0], RESULT),

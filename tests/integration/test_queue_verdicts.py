@@ -20,6 +20,7 @@ from tests.integration.queue_lab import (
     keyspace,
     numbered,
     pass_time,
+    somebody_elses,
     submit,
 )
 
@@ -65,22 +66,22 @@ async def taken_by_another(stage: Stage) -> None:
 
 async def completed_by_another(stage: Stage) -> None:
     await taken_by_another(stage)
-    await stage.queue.complete(Claim(stage.claim.job, "token-2"), RESULT)
+    await stage.queue.complete(somebody_elses(stage.claim, "token-2"), RESULT)
 
 
 async def failed_by_another(stage: Stage) -> None:
     await taken_by_another(stage)
-    await stage.queue.fail(Claim(stage.claim.job, "token-2"), FINAL)
+    await stage.queue.fail(somebody_elses(stage.claim, "token-2"), FINAL)
 
 
 async def delayed_by_another(stage: Stage) -> None:
     await taken_by_another(stage)
-    await stage.queue.fail(Claim(stage.claim.job, "token-2"), RETRYABLE)
+    await stage.queue.fail(somebody_elses(stage.claim, "token-2"), RETRYABLE)
 
 
 async def released_by_another(stage: Stage) -> None:
     await taken_by_another(stage)
-    await stage.queue.release([Claim(stage.claim.job, "token-2")])
+    await stage.queue.release([somebody_elses(stage.claim, "token-2")])
 
 
 async def canceling(stage: Stage) -> None:

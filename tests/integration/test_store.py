@@ -4,12 +4,20 @@ import asyncio
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from app.jobs.store import ImageNotStoredError, ImageStore, StoreError, open_store, result_path
+from app.jobs.store import (
+    ImageNotStoredError,
+    ImageStore,
+    StoreError,
+    checkpoint_path,
+    open_store,
+    preview_path,
+    result_path,
+)
 
 PATH = result_path("img_1", "token-1", 0, "png")
 
@@ -27,6 +35,11 @@ def test_a_result_has_a_path_of_its_job_its_claim_and_its_index() -> None:
     assert result_path("img_1", "abc", 2, "webp") == "results/img_1/abc/2.webp"
 
 
+def test_a_checkpoint_and_a_preview_have_paths_of_their_job_and_index() -> None:
+    assert checkpoint_path("img_1", 2) == "checkpoints/img_1/2.safetensors"
+    assert preview_path("img_1", 2) == "previews/img_1/2.jpg"
+
+
 async def test_what_is_put_can_be_got(store: ImageStore) -> None:
     for data in (b"first", b"", bytes(range(256)) * 1000):
         await store.put(PATH, data)
@@ -42,6 +55,57 @@ async def test_what_was_not_put_is_not_stored(store: ImageStore) -> None:
             await store.get(path)
 
 
+async def test_what_is_put_again_replaces_what_was_there(store: ImageStore) -> None:
+    path = preview_path("img_1", 0)
+    for data in (b"a long first preview", b"short"):
+        await store.put(path, data)
+    assert await store.get(path) == b"short"
+
+
+async def test_what_is_deleted_is_not_stored_and_its_neighbours_are(store: ImageStore) -> None:
+    deleted = [checkpoint_path("img_1", 0), checkpoint_path("img_1", 1), preview_path("img_1", 0)]
+    kept = [checkpoint_path("img_1", 2), checkpoint_path("img_10", 0), preview_path("img_1", 1), PATH]
+    for path in deleted + kept:
+        await store.put(path, path.encode())
+    await store.delete(deleted)
+    for path in deleted:
+        with pytest.raises(ImageNotStoredError):
+            await store.get(path)
+    assert [await store.get(path) for path in kept] == [path.encode() for path in kept]
+    await store.put(deleted[0], b"again")
+    assert await store.get(deleted[0]) == b"again"
+
+
+async def test_deleting_what_is_not_there_is_fine_and_forgets_the_rest(store: ImageStore) -> None:
+    await store.delete([])
+    await store.delete([PATH])
+    await store.put(PATH, b"bytes")
+    paths = [checkpoint_path("img_1", 0), PATH, checkpoint_path("img_1", 1), PATH]
+    for _ in range(2):
+        await store.delete(paths)
+        with pytest.raises(ImageNotStoredError):
+            await store.get(PATH)
+
+
+async def test_deleting_never_takes_a_folder_with_its_files(store: ImageStore) -> None:
+    await store.put(PATH, b"bytes")
+    for folder in ("results", "results/img_1", "results/img_1/token-1"):
+        with suppress(StoreError):  # a folder on a disk refuses; elsewhere there are none
+            await store.delete([folder])
+    assert await store.get(PATH) == b"bytes"
+
+
+async def test_what_cannot_be_deleted_is_a_store_error_after_the_others_are_gone(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    others = [preview_path("img_1", index) for index in range(300)]
+    for path in others:
+        await store.put(path, b"bytes")
+    (tmp_path / "checkpoints").write_text("a file where a folder must be; even root cannot look below it")
+    with pytest.raises(StoreError, match="cannot delete checkpoints/img_1/0"):
+        await store.delete([checkpoint_path("img_1", 0), *others])
+    assert files(tmp_path) == ["checkpoints"]
+
+
 @pytest.mark.parametrize(
     "path", ["../escaped", "results/../../escaped", "results/..", "./escaped", "results//0.png", "a\nb", "a\0b"]
 )
@@ -52,6 +116,8 @@ async def test_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, path: str)
             await store.put(path, b"bytes")
         with pytest.raises(StoreError):
             await store.get(path)
+        with pytest.raises(StoreError):
+            await store.delete([path])
     assert files(tmp_path) == []
 
 
