@@ -28,10 +28,11 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.dev  ## parity, step overhead and poll latency, printed
+bench: .venv/.dev  ## parity, step overhead, poll latency and image files, printed
 	$(BIN)/python -m tests.benchmarks.parity
 	$(BIN)/python -m tests.benchmarks.step_overhead
 	$(BIN)/python -m tests.benchmarks.poll_latency
+	$(BIN)/python -m tests.benchmarks.image_encode
 
 tiny-models: .venv/.dev  ## retrain the bundled models from nothing, hours on two cores; resumes where it was cut off
 	$(BIN)/python -m workers.tiny.training

@@ -89,6 +89,7 @@ async def _serve(settings: WorkerSettings) -> int:
             lease_s=settings.lease_s,
             step_timeout_s=settings.step_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
+            encode_threads=settings.encode_threads,
         ),
     )
     log.info("worker_ready", worker_id=settings.worker_id, models=list(cards), device=str(device))

@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import structlog
+from torch import Tensor
 
 from app.catalog.catalog import ModelCard
 from app.jobs.errors import QueueError
@@ -15,6 +17,7 @@ from app.jobs.schema import ErrorCode, ImageFile, JobError, Stage
 from app.jobs.store import ImageStore, result_path
 from workers.engine.engine import Drawn, FailureReason
 from workers.images import encode_image
+from workers.infotext import infotext
 from workers.metrics import WorkerMetrics
 from workers.running_job import RunningJob
 
@@ -62,6 +65,7 @@ class Publisher:
         metrics: WorkerMetrics,
         signature: Signature,
         patience_s: float,
+        encode_threads: int,
     ) -> None:
         self._queue = queue
         self._store = store
@@ -69,6 +73,8 @@ class Publisher:
         self._metrics = metrics
         self._signature = signature
         self._patience_s = patience_s
+        # Its own threads: a picture never waits behind what else blocks, nor that behind pictures.
+        self._encoders = ThreadPoolExecutor(encode_threads, thread_name_prefix="encode")
 
     async def keep(self, job: RunningJob, drawn: Drawn) -> None:
         """Encode one image off the event loop and store it. Raises StoreError."""
@@ -76,8 +82,8 @@ class Publisher:
         started_s = time.monotonic()
         job.finishing = Stage.IMAGE_ENCODE
         spec = job.job
-        data = await asyncio.to_thread(
-            encode_image, drawn.pixels, spec.output_format, spec.output_compression, self._parameters(job, index)
+        data, sha256 = await asyncio.get_running_loop().run_in_executor(
+            self._encoders, self._encode, job, index, drawn.pixels
         )
         encoded_s = time.monotonic()
         job.finishing = Stage.STORE
@@ -95,7 +101,7 @@ class Publisher:
             seed=spec.seeds[index],
             steps=drawn.request.step_index,
             size_bytes=len(data),
-            sha256=hashlib.sha256(data).hexdigest(),
+            sha256=sha256,
         )
         self._observe(drawn, encoded_s - started_s, stored_s - encoded_s)
 
@@ -119,6 +125,10 @@ class Publisher:
         self._metrics.jobs_finished.labels(job.job.model, "failed", error.code).inc()
         await self._insist(job, lambda: self._queue.fail(job.claim, error))
 
+    def close(self) -> None:
+        """End the encoding threads; what none of them has begun is dropped."""
+        self._encoders.shutdown(wait=False, cancel_futures=True)
+
     async def _insist(self, job: RunningJob, say: Callable[[], Awaitable[Verdict]]) -> Verdict:
         """Say a last word about a job until the queue hears it; it is fenced, so late is safe."""
         give_up_at_s = time.monotonic() + self._patience_s
@@ -133,6 +143,12 @@ class Publisher:
 
     def _revision(self, job: RunningJob) -> str:
         return self._cards[job.job.model].source.revision
+
+    def _encode(self, job: RunningJob, index: int, pixels: Tensor) -> tuple[bytes, str]:
+        spec = job.job
+        text = infotext(spec, spec.seeds[index], self._cards[spec.model].guidance)
+        data = encode_image(pixels, spec.output_format, spec.output_compression, self._parameters(job, index), text)
+        return data, hashlib.sha256(data).hexdigest()
 
     def _parameters(self, job: RunningJob, index: int) -> dict[str, object]:
         spec = job.job.model_dump(exclude={"id", "tenant", "n", "metadata", "output_format", "output_compression"})

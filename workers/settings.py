@@ -1,5 +1,6 @@
 """What a worker is told by its environment."""
 
+import os
 import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -29,6 +30,11 @@ class WorkerSettings(BaseSettings):
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
     max_rows: int = Field(default=16, ge=2, description="Most rows in one forward; a guided request is two.")
     max_images: int = Field(default=24, ge=1, description="No job is claimed while this many images are in flight.")
+    encode_threads: int = Field(
+        default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) // 2)),
+        ge=1,
+        description="Threads that encode image files; when not set, half of the CPUs and at most 4.",
+    )
     lease_s: float = Field(default=15.0, gt=0)
     step_timeout_s: float = Field(default=300.0, gt=0, description="A step longer than this is a hung device.")
     drain_timeout_s: float = Field(default=8.0, ge=0, description="Seconds to hand in finished images on the way out.")

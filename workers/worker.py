@@ -48,6 +48,7 @@ class WorkerOptions:
     lease_s: float
     step_timeout_s: float
     drain_timeout_s: float
+    encode_threads: int
 
 
 class Worker:
@@ -68,7 +69,13 @@ class Worker:
         self._options = options
         # A last word may be late by two leases: the job's token fences it.
         self._publisher = Publisher(
-            queue, store, cards, metrics, Signature(options.worker_id, options.version), patience_s=2 * options.lease_s
+            queue,
+            store,
+            cards,
+            metrics,
+            Signature(options.worker_id, options.version),
+            patience_s=2 * options.lease_s,
+            encode_threads=options.encode_threads,
         )
         self._engine = EngineThread(engine, self._deliver, time.monotonic)
         self._jobs: dict[str, RunningJob] = {}
@@ -290,6 +297,7 @@ class Worker:
             await self._heartbeat(forget_after_s=0)
         except QueueError as error:
             log.warning("not_released", jobs=len(claims), error=str(error))
+        self._publisher.close()  # last: what comes later is fenced by now
         log.info("worker_stopped", released=len(claims))
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import hashlib
 import io
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
-from app.jobs.schema import ErrorCode, ImageJob, JobRecord, JobState, Stage
+from app.jobs.schema import ErrorCode, ImageJob, JobRecord, JobState, OutputFormat, Stage
 from app.jobs.store import ImageStore, StoreError, open_store
 from tests.conftest import make_job
 from tests.workers.requests import make_spec
@@ -37,6 +39,7 @@ OPTIONS = WorkerOptions(
     lease_s=2.0,
     step_timeout_s=30.0,
     drain_timeout_s=5.0,
+    encode_threads=1,
 )
 
 
@@ -163,6 +166,40 @@ async def test_a_lease_outlives_its_first_length(queue: JobQueue, store: ImageSt
         await asyncio.sleep(2.5 * OPTIONS.lease_s)
         record = await queue.read(job.tenant, job.id)
         assert (record.state, record.attempts, record.crashes) == (JobState.IN_PROGRESS, 1, 0)
+
+
+async def test_pictures_do_not_wait_behind_other_blocking_work(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    busy = threading.Event()
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    blocked = loop.run_in_executor(None, busy.wait)
+    jobs = [numbered(number, n=2, output_format=kind) for number, kind in enumerate(OutputFormat)]
+    try:
+        async with running(queue, store, pipeline):
+            for job in jobs:
+                await queue.submit(job)
+            for job in jobs:
+                await wait_until(queue, job, in_state(JobState.COMPLETED))
+            busy.set()
+    finally:
+        busy.set()
+        await blocked
+
+
+async def test_the_encoding_threads_end_with_the_worker(
+    queue: JobQueue, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    job = numbered(1)
+    async with running(queue, store, pipeline):
+        await queue.submit(job)
+        await wait_until(queue, job, in_state(JobState.COMPLETED))
+        encoders = [thread for thread in threading.enumerate() if thread.name.startswith("encode")]
+        assert len(encoders) == OPTIONS.encode_threads
+    for thread in encoders:
+        await asyncio.to_thread(thread.join, 10)
+        assert not thread.is_alive()
 
 
 class FullStore(ImageStore):
