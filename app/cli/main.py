@@ -115,9 +115,7 @@ def demo(
 
 def bench(
     context: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="NAME [OPTIONS]...", help="The benchmark, and its own options.", show_default=False)
-    ],
+    name: Annotated[str, typer.Argument(help="The benchmark; its own options follow.", show_default=False)],
 ) -> None:
     """Run a benchmark of this source checkout."""
     with _in_plain_words():

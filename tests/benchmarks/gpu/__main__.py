@@ -52,12 +52,14 @@ def main() -> None:
         shelf, Grid(shelf, StepFlops(architectures), peak), options.models or architectures.models
     )
     plan = [cell for cell in plan if cell.section in options.only and cell.identity.get("mode", EAGER) in options.modes]
-    left = _measure(plan, results, console, device, started_s + options.budget_s)
+    left = measure_missing(plan, results, console, device, started_s + options.budget_s)
     print_report(results, console)
     console.print(f"{out}: {left} cells left; run again to go on" if left else f"{out}: complete")
 
 
-def _measure(plan: Iterable[Cell], results: Results, console: Console, device: torch.device, until_s: float) -> int:
+def measure_missing(
+    plan: Iterable[Cell], results: Results, console: Console, device: torch.device, until_s: float
+) -> int:
     """Measure what is not there yet, and return how many cells there was no time for."""
     missing = [cell for cell in plan if cell not in results]
     for done, cell in enumerate(missing):

@@ -8,7 +8,7 @@ autoencoder 128 x (1, 2, 4, 4) with 16 channels); SD3 and SD3.5 as in diffusers 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -80,7 +80,7 @@ def published() -> Architectures:
         "flux-vae": _vae((128, 256, 512, 512), groups=32, scale=0.3611, shift=0.1159),
         "sd3-vae": _vae((128, 256, 512, 512), groups=32, scale=1.5305, shift=0.0609),
     }
-    return Architectures(components, _models(components))
+    return Architectures(components, _models())
 
 
 def tiny() -> Architectures:
@@ -99,10 +99,11 @@ def tiny() -> Architectures:
         "flux-vae": _vae((8, 8, 8, 8), groups=4, scale=0.3611, shift=0.1159),
         "sd3-vae": _vae((8, 8, 8, 8), groups=4, scale=1.5305, shift=0.0609),
     }
-    return Architectures(components, _models(components))
+    models = {name: replace(model, text_length=32) for name, model in _models().items()}
+    return Architectures(components, models)
 
 
-def _models(components: Mapping[str, Component]) -> dict[str, Model]:
+def _models() -> dict[str, Model]:
     flux = {"text_encoder": "clip-l", "text_encoder_2": "t5-xxl", "vae": "flux-vae"}
     sd3 = {
         "text_encoder": "clip-l-projected",

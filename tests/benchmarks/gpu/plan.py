@@ -43,7 +43,7 @@ def tiny_plan(shelf: Shelf, grid: Grid, models: Collection[str]) -> list[Cell]:
         *(cell for model in every for cell in grid.cells(model, EAGER, (64, 128), (1, 2))),
         *stages.cells(shelf, {64: (1, 2)}, image_size=64),
         *(cell for mix in offline.TINY_MIXES for cell in offline.cells(shelf, mix, EAGER)),
-        *(cell for model in every for cell in grid.cells(model, COMPILED, (64,), (1, 2))),
+        *(cell for model in every for cell in grid.cells(model, COMPILED, (64,), (1,))),
     ]
     return _of_models(plan, models)
 

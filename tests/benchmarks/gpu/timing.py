@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 TARGET_S = 0.5
+_CPU_TARGET_S = 0.05  # tiny models: nothing worth knowing well
 _SLOW_S = 2.0
 
 
@@ -25,13 +26,13 @@ class Timing:
 
 
 def measure(call: Callable[[], object], device: torch.device) -> Timing:
-    """Call once to warm up, once more to learn the time, then for about half a second, at least twice in all.
+    """Call once to warm up, once more to learn the time, then for about half a second (less on a CPU), at least twice.
 
     A call of more than two seconds is repeated once.
     """
     first_ms, _ = _once(call, device)
     samples = [_once(call, device)]
-    wanted = 1 if samples[0][0] > 1000 * _SLOW_S else min(50, max(2, round(1000 * TARGET_S / samples[0][0])))
+    wanted = 1 if samples[0][0] > 1000 * _SLOW_S else _repeats(samples[0][0], device)
     while len(samples) < wanted:
         samples.append(_once(call, device))
     return Timing(
@@ -42,6 +43,11 @@ def measure(call: Callable[[], object], device: torch.device) -> Timing:
     )
 
 
+def _repeats(ms: float, device: torch.device) -> int:
+    target_s = TARGET_S if device.type == "cuda" else _CPU_TARGET_S
+    return min(50, max(2, round(1000 * target_s / ms)))
+
+
 @torch.inference_mode()
 def _once(call: Callable[[], object], device: torch.device) -> tuple[float, float]:
     if device.type != "cuda":
@@ -49,7 +55,7 @@ def _once(call: Callable[[], object], device: torch.device) -> tuple[float, floa
         call()
         ms = (time.perf_counter() - started_s) * 1000
         return ms, ms
-    begin, end = (torch.Event("cuda", enable_timing=True) for _ in range(2))
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     torch.cuda.synchronize()
     started_s = time.perf_counter()
     begin.record()
