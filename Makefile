@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench tiny-models evaluate test-installs constraints clean
+.PHONY: demo up test lint format bench bench-gpu tiny-models evaluate test-installs constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -33,6 +33,9 @@ bench: .venv/.dev  ## parity, step overhead, poll latency and image files, print
 	$(BIN)/python -m tests.benchmarks.step_overhead
 	$(BIN)/python -m tests.benchmarks.poll_latency
 	$(BIN)/python -m tests.benchmarks.image_encode
+
+bench-gpu: .venv/.dev  ## full-size models with random weights on one GPU; resumes, BENCH_GPU="--budget-s 600" and so on
+	$(BIN)/python -m tests.benchmarks.gpu $(BENCH_GPU)
 
 tiny-models: .venv/.dev  ## retrain the bundled models from nothing, hours on two cores; resumes where it was cut off
 	$(BIN)/python -m workers.tiny.training

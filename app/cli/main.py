@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from app.catalog.catalog import Catalog, CatalogError
+from app.cli.benchmarks import benchmark_module
 from app.cli.chosen_models import chosen_models
 from app.cli.errors import CommandError, DemoError
 from app.cli.generate import generate_picture
@@ -32,6 +33,8 @@ def main() -> None:
     )
     for command in (up, generate, demo, serve, worker):
         cli.command()(command)
+    # What follows the name is the benchmark's own business, --help included.
+    cli.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
     cli()
 
 
@@ -116,6 +119,16 @@ def demo(
         run_demo(out, _say)
 
 
+def bench(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The benchmark; its own options follow.", show_default=False)],
+) -> None:
+    """Run a benchmark of this source checkout."""
+    with _in_plain_words():
+        module = benchmark_module(name)
+    _become(module, *context.args)
+
+
 def serve() -> None:
     """Run the gateway alone. The environment configures it: DARKROOM_REDIS_URL, DARKROOM_STORE_URL, DARKROOM_MODELS."""
     _become("app")
@@ -126,9 +139,9 @@ def worker() -> None:
     _become("workers")
 
 
-def _become(module: str) -> NoReturn:
+def _become(module: str, *arguments: str) -> NoReturn:
     # No child and no leash: this process becomes the one that was asked for.
-    os.execve(sys.executable, module_command(module), module_environment())  # noqa: S606
+    os.execve(sys.executable, [*module_command(module), *arguments], module_environment())  # noqa: S606
 
 
 @contextmanager
