@@ -6,22 +6,17 @@ pipeline does to reach its loop and to leave it is asked of the stock pipeline; 
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 
 from workers.engine.batch import DenoiseBatch
 from workers.engine.request import Conditioning, Guidance, ImageSpec, Schedule
-from workers.pipelines.pixels import vae_decode
+from workers.pipelines.opened import OpenedPipeline
 
 
-class FluxStepPipeline:
+class FluxStepPipeline(OpenedPipeline):
     """Implements StepPipeline. Guidance is an input of the transformer where it was distilled with one."""
-
-    def __init__(self, stock: FluxPipeline) -> None:
-        self._stock = stock
-        self._device = stock.transformer.device
-        self._dtype = stock.transformer.dtype
 
     def guide(self, spec: ImageSpec) -> Guidance:
         # FluxPipeline guides without a classifier only when it is given a negative prompt as well.
@@ -49,27 +44,28 @@ class FluxStepPipeline:
 
     def denoise(self, batch: DenoiseBatch) -> Tensor:
         transformer = self._stock.transformer
+        dtype = self._compute_dtype
         side = self._stock.vae_scale_factor * 2
-        text_ids = torch.zeros(batch.prompt_embeds.shape[1], 3, device=self._device, dtype=self._dtype)
+        text_ids = torch.zeros(batch.prompt_embeds.shape[1], 3, device=self._device, dtype=dtype)
         image_ids = self._stock._prepare_latent_image_ids(
-            1, batch.height // side, batch.width // side, self._device, self._dtype
+            1, batch.height // side, batch.width // side, self._device, dtype
         )
         noise_pred: Tensor = transformer(
-            hidden_states=batch.latents,
+            hidden_states=batch.latents.to(dtype),
             # Rounded to the latents' dtype before the division, as the stock loop does.
-            timestep=batch.timesteps.to(self._dtype) / 1000,
+            timestep=batch.timesteps.to(dtype) / 1000,
             guidance=batch.guidance if transformer.config.guidance_embeds else None,
-            pooled_projections=batch.pooled_prompt_embeds,
-            encoder_hidden_states=batch.prompt_embeds,
+            pooled_projections=batch.pooled_prompt_embeds.to(dtype),
+            encoder_hidden_states=batch.prompt_embeds.to(dtype),
             txt_ids=text_ids,
             img_ids=image_ids,
             return_dict=False,
         )[0]
-        return noise_pred
+        return noise_pred.to(batch.latents.dtype)
 
-    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        unpacked = self._stock._unpack_latents(latents, height, width, self._stock.vae_scale_factor)
-        return vae_decode(self._stock.vae, unpacked)
+    def _unpack(self, latents: Tensor, height: int, width: int) -> Tensor:
+        unpacked: Tensor = self._stock._unpack_latents(latents, height, width, self._stock.vae_scale_factor)
+        return unpacked
 
     def _schedule(self, num_inference_steps: int, image_tokens: int) -> Schedule:
         noise_scheduler: FlowMatchEulerDiscreteScheduler = self._stock.scheduler

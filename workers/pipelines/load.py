@@ -37,6 +37,7 @@ from transformers import (
 from app.catalog.catalog import Family, ModelCard
 from workers.engine.pipeline import StepPipeline
 from workers.pipelines.flux import FluxStepPipeline
+from workers.pipelines.latent_rgb import FILE_NAME, FLUX, SD3, LatentRGB, read_latent_rgb
 from workers.pipelines.sd3 import SD3StepPipeline
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -65,6 +66,7 @@ _COMPONENTS: Mapping[Family, Mapping[str, type[Any]]] = {
         "vae": AutoencoderKL,
     },
 }
+_LATENT_RGB = {Family.FLUX: FLUX, Family.SD3: SD3}
 _PIPELINE_NAMES = {Family.FLUX: "FluxPipeline", Family.SD3: "StableDiffusion3Pipeline"}
 
 
@@ -84,18 +86,28 @@ class DownloadError(ModelLoadError):
     pass
 
 
-def load_pipeline(card: ModelCard, folder: Path | None, device: torch.device, dtype: torch.dtype) -> StepPipeline:
-    """Load a model from this folder, or from wherever its card says. Raises ModelLoadError."""
+def load_pipeline(
+    card: ModelCard, folder: Path | None, device: torch.device, dtype: torch.dtype, parked: bool = False
+) -> StepPipeline:
+    """Load a model from this folder, or from wherever its card says; a parked one waits in host memory.
+
+    Raises ModelLoadError, and torch.OutOfMemoryError where the device has no room.
+    """
     folder = folder or find_folder(card)
     check_folder(card, folder)
-    parts = {
-        name: _load_component(kind, folder / name, device, dtype) for name, kind in _COMPONENTS[card.family].items()
-    }
+    parts = {name: _load_component(kind, folder / name, dtype) for name, kind in _COMPONENTS[card.family].items()}
+    latent_rgb = _find_latent_rgb(card, folder, parts["vae"].config.latent_channels)
+    pipeline: StepPipeline
     match card.family:
         case Family.FLUX:
-            return FluxStepPipeline(FluxPipeline(**parts))
+            pipeline = FluxStepPipeline(FluxPipeline(**parts), device, latent_rgb)
         case Family.SD3:
-            return SD3StepPipeline(StableDiffusion3Pipeline(**parts))
+            pipeline = SD3StepPipeline(StableDiffusion3Pipeline(**parts), device, latent_rgb)
+    if parked:
+        pipeline.to_host()
+    else:
+        pipeline.to_device()
+    return pipeline
 
 
 def find_folder(card: ModelCard) -> Path:
@@ -181,7 +193,18 @@ def _missing_weights(component: Path) -> Sequence[str]:
     return missing
 
 
-def _load_component(kind: type[Any], folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+def _find_latent_rgb(card: ModelCard, folder: Path, channels: int) -> LatentRGB | None:
+    file = folder / "vae" / FILE_NAME
+    try:
+        return read_latent_rgb(file, channels)
+    except FileNotFoundError:
+        # The published maps are of the published VAEs, and those have 16.
+        return _LATENT_RGB[card.family] if channels == 16 else None
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"{card.name}: {file} holds no map of latents to colours: {error}") from error
+
+
+def _load_component(kind: type[Any], folder: Path, dtype: torch.dtype) -> Any:
     try:
         if kind in _TOKENIZERS or kind is FlowMatchEulerDiscreteScheduler:
             return kind.from_pretrained(folder, local_files_only=True)
@@ -198,7 +221,7 @@ def _load_component(kind: type[Any], folder: Path, device: torch.device, dtype: 
             f"{folder} does not hold the weights of its own config.json: {len(wrong)} tensors are missing or have"
             f" another shape, {wrong[0]} for one"
         )
-    return model.to(device).eval().requires_grad_(False)
+    return model.eval().requires_grad_(False)
 
 
 def _first_line(error: BaseException) -> str:

@@ -6,7 +6,12 @@ from torch import Tensor
 
 
 def vae_decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Decode (N, C, h, w) latents to (N, H, W, 3) uint8 on the CPU, rounded as diffusers' VaeImageProcessor does."""
+    """Decode (N, C, h, w) latents to (N, H, W, 3) uint8 on the CPU."""
     images: Tensor = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+    return to_pixels(images)
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """(N, 3, H, W) from -1 to 1 as (N, H, W, 3) uint8 on the CPU, rounded as diffusers' VaeImageProcessor does."""
     unit = (images * 0.5 + 0.5).clamp(0, 1)
     return (unit.permute(0, 2, 3, 1).float() * 255).round().to(torch.uint8).cpu()

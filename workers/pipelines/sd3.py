@@ -5,22 +5,17 @@ of the stock pipeline; only the loop is Darkroom's.
 """
 
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.stable_diffusion_3.pipeline_stable_diffusion_3 import calculate_shift
 from torch import Tensor
 
 from workers.engine.batch import DenoiseBatch
 from workers.engine.request import Conditioning, Guidance, ImageSpec, Schedule
-from workers.pipelines.pixels import vae_decode
+from workers.pipelines.opened import OpenedPipeline
 
 
-class SD3StepPipeline:
+class SD3StepPipeline(OpenedPipeline):
     """Implements StepPipeline. A guidance scale above 1 is classifier-free guidance: a second row."""
-
-    def __init__(self, stock: StableDiffusion3Pipeline) -> None:
-        self._stock = stock
-        self._device = stock.transformer.device
-        self._dtype = stock.transformer.dtype
 
     def guide(self, spec: ImageSpec) -> Guidance:
         if spec.guidance_scale > 1:
@@ -53,17 +48,18 @@ class SD3StepPipeline:
         return latents, self._schedule(spec.num_inference_steps, image_tokens)
 
     def denoise(self, batch: DenoiseBatch) -> Tensor:
+        dtype = self._compute_dtype
         noise_pred: Tensor = self._stock.transformer(
-            hidden_states=batch.latents,
+            hidden_states=batch.latents.to(dtype),
             timestep=batch.timesteps,
-            encoder_hidden_states=batch.prompt_embeds,
-            pooled_projections=batch.pooled_prompt_embeds,
+            encoder_hidden_states=batch.prompt_embeds.to(dtype),
+            pooled_projections=batch.pooled_prompt_embeds.to(dtype),
             return_dict=False,
         )[0]
-        return noise_pred
+        return noise_pred.to(batch.latents.dtype)
 
-    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        return vae_decode(self._stock.vae, latents)
+    def _unpack(self, latents: Tensor, height: int, width: int) -> Tensor:
+        return latents
 
     def _schedule(self, num_inference_steps: int, image_tokens: int) -> Schedule:
         noise_scheduler: FlowMatchEulerDiscreteScheduler = self._stock.scheduler

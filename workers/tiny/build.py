@@ -13,6 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
+from workers.tiny.latent_rgb import write_latent_rgb
 from workers.tiny.pipelines import NAMES, flux_pipeline, sd3_pipeline
 from workers.tiny.training.recipe import Budget, Recipe
 
@@ -36,7 +37,8 @@ def build_model(name: str, recipe: Recipe, folder: Path) -> None:
 def save_model(pipeline: DiffusionPipeline, folder: Path) -> None:
     """Write `pipeline` in the diffusers format, in half precision, with `vocab.json` and `merges.txt` for CLIP.
 
-    Half precision halves the download; stock diffusers loads it as float32 unless told otherwise.
+    Half precision halves the download; stock diffusers loads it as float32 unless told otherwise. Beside the VAE goes
+    `latent_rgb.json`, which shows latents without it.
     """
     halved = {
         key: deepcopy(component).half() if isinstance(component, nn.Module) else component
@@ -51,6 +53,7 @@ def save_model(pipeline: DiffusionPipeline, folder: Path) -> None:
         if key.startswith("tokenizer") and isinstance(component.backend_tokenizer.model, BPE):
             # transformers 5 writes only tokenizer.json; the published folders have these two.
             component.backend_tokenizer.model.save(str(folder / key))
+    write_latent_rgb(folder / "vae")
 
 
 def copy_links(folder: Path) -> None:

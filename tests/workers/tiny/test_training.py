@@ -67,6 +67,7 @@ def test_the_whole_recipe_makes_models_that_draw(recipe: Recipe, tmp_path: Path)
     artist = Artist(tmp_path, NAMES, CPU)
     specs = [artist.spec(name, "a red circle", 0, num_inference_steps=1, width=64, height=64) for name in NAMES]
     assert [picture.shape for picture in artist.draw(specs)] == [(64, 64, 3)] * 3
+    assert all((tmp_path / name / "vae" / "latent_rgb.json").is_file() for name in NAMES), "or it has no previews"
 
 
 @pytest.mark.parametrize("again", ["tiny-flux-dev", "tiny-sd3"])
