@@ -110,10 +110,10 @@ def verdicts(results: Mapping[Cell, Summary]) -> Iterator[dict[str, str | float]
 
 def sentence(verdict: Mapping[str, str | float]) -> str:
     return (
-        "{workload}: mean {mean_ratio:.2f} of first-come's (target 0.50, oracle {oracle_mean_ratio:.2f}); worst class's "
-        "p99 {worst_class_p99_ratio:.2f} of first-come's (target 1.50); a class's p99 at most {own_class_p99_ratio:.2f} "
-        "of its own under first-come (oracle {oracle_own_class_p99_ratio:.2f})".format_map(verdict)
-    )
+        "{workload}: mean {mean_ratio:.2f} of first-come's (target 0.50, oracle {oracle_mean_ratio:.2f}); worst "
+        "class's p99 {worst_class_p99_ratio:.2f} of first-come's (target 1.50); a class's p99 at most "
+        "{own_class_p99_ratio:.2f} of its own under first-come (oracle {oracle_own_class_p99_ratio:.2f})"
+    ).format_map(verdict)
 
 
 def goodputs(results: Mapping[Cell, Summary]) -> dict[str, dict[str, float]]:

@@ -118,7 +118,6 @@ class CostModel:
         return curve
 
     def _draw(self, history: "_History | None", shape: TableShape) -> Sequence[float]:
-        history = history or self._seeds.get(shape)
         own = history.knots() if history else []
         if len(own) > 1:
             return _line(own, self.max_rows)
