@@ -62,6 +62,9 @@ PRIOR_FURTHER_ROW = 0.5
 """What a further row costs, in first rows, until it is known. Hopeful on purpose: too hopeful is found out by trying,
 too gloomy never."""
 
+CLOCK_TICK_S = 1e-9
+"""The least that anything takes: a coarse clock may see no time pass, and rates are shares of a time."""
+
 MEGAPIXEL = 1024 * 1024
 
 TEXT_ENCODE_SIZE = (1024, 1024)
@@ -100,7 +103,7 @@ class CostModel:
             history = self._histories[cell] = _History.seeded(
                 shape, self._seeds[shape].medians() if shape in self._seeds else {}
             )
-        if history.observe(rows, seconds):
+        if history.observe(rows, max(seconds, CLOCK_TICK_S)):
             # Other shapes of the model may have borrowed from this one.
             self._curves.pop((stage, key.model), None)
 

@@ -32,7 +32,8 @@ class Priority(IntEnum):
 
 
 class Schedulable(Protocol):
-    """What the scheduler looks at. Times in seconds, on the clock of `now_s`; rows are those of one denoising step."""
+    """What the scheduler looks at. rows: of one denoising step. Times are on the clock of `now_s`, and nothing arrives
+    after it."""
 
     @property
     def key(self) -> Shape: ...
@@ -90,8 +91,8 @@ class Scheduler:
         efficiency: the exponent of the second factor of the gain.
         priority_weight: how much more a class counts than the one below: 100 goes before work ten times shorter.
         deadline_weight: how much more a request counts that can only just meet its deadline.
-        oldest_share: of the machine's time, the least that the oldest request in flight gets, whatever the indexes say.
-            So each request finishes, under any load.
+        oldest_share: seconds owed to the oldest request in flight for each second that others run without it, whatever
+            the indexes say. So each request finishes, under any load.
         encode_share: how much of a step's time the text encodes before it may take.
         """
         if max_rows < 2:
