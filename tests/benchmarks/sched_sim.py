@@ -24,7 +24,7 @@ from tests.benchmarks.policies import POLICIES, VARIANTS
 from tests.benchmarks.sched_sim_plot import plot
 from tests.benchmarks.simulator import Machine, Size, requests_for, simulate
 from tests.benchmarks.slowdowns import Summary, goodput, summarise
-from tests.benchmarks.step_times import MAX_ROWS, MODEL, NATIVE, load_table
+from tests.benchmarks.step_times import MAX_ROWS, NATIVE, load_table
 from tests.benchmarks.workloads import BURST_CV, MIXES, arrivals
 from workers.engine.cost import CostModel
 
@@ -42,6 +42,7 @@ class Cell:
     load: float
     policy: str
     table: str
+    native: int
     count: int
     seeds: tuple[int, ...]
 
@@ -49,8 +50,10 @@ class Cell:
 def run(cell: Cell) -> Summary:
     """Serve `count` requests for each seed."""
     mix, cv = WORKLOADS[cell.workload]
-    truth = CostModel(load_table(cell.table), max_rows=MAX_ROWS)
-    sizes = [Size(MODEL, request_class.pixels(NATIVE), request_class.pixels(NATIVE)) for request_class in mix]
+    table = load_table(cell.table)
+    model = next(iter(table)).model
+    truth = CostModel(table, max_rows=MAX_ROWS)
+    sizes = [Size(model, kind.pixels(cell.native), kind.pixels(cell.native)) for kind in mix]
     solo_s = sum(
         kind.share * Machine(truth).solo_s(size, 1, kind.num_inference_steps)
         for kind, size in zip(mix, sizes, strict=True)
@@ -58,7 +61,7 @@ def run(cell: Cell) -> Summary:
     names, slowdowns, rows, steps = [], [], 0, 0
     for seed in cell.seeds:
         machine = Machine(truth, NOISE, random.Random(seed))
-        requests = requests_for(arrivals(mix, cell.count, cell.load / solo_s, seed, cv), machine, MODEL, NATIVE)
+        requests = requests_for(arrivals(mix, cell.count, cell.load / solo_s, seed, cv), machine, model, cell.native)
         simulate(requests, {**VARIANTS, **POLICIES}[cell.policy](machine, MAX_ROWS), machine)
         names += [request.request_class.name for request in requests]
         slowdowns += [request.slowdown for request in requests]
@@ -146,7 +149,10 @@ def serve_all(cells: Sequence[Cell], jobs: int) -> dict[Cell, Summary]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", default="flux-dev-h200", help="a formula of step_times.py, or a JSON file")
+    parser.add_argument(
+        "--table", default="flux-dev-h200", help="a formula of step_times.py, or a JSON file of one model"
+    )
+    parser.add_argument("--native", type=int, default=NATIVE, help="side of the table's model, in pixels")
     parser.add_argument("--loads", type=float, nargs="+", default=[0.3, 0.5, 0.8, 0.95, 1.2])
     parser.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS))
     parser.add_argument("--count", type=int, default=1000, help="requests for each seed")
@@ -158,7 +164,7 @@ def main() -> None:
 
     def cells(policies: Mapping[str, object], loads: Sequence[float]) -> list[Cell]:
         return [
-            Cell(workload, load, policy, options.table, options.count, tuple(options.seeds))
+            Cell(workload, load, policy, options.table, options.native, options.count, tuple(options.seeds))
             for workload in options.workloads
             for load in loads
             for policy in policies
