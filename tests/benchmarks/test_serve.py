@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import math
 import subprocess
 import sys
@@ -32,6 +33,8 @@ class OneAtATime:
     def __init__(self, *refused: int) -> None:
         self._refused = refused
         self._turn = asyncio.Lock()
+        self._held = 0
+        self.most_held = 0
 
     @contextmanager
     def running(self, folder: Path) -> Iterator[str]:
@@ -40,8 +43,11 @@ class OneAtATime:
     async def draw(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> Picture:
         if body["seed"] in self._refused:
             raise DrawError("refused")
+        self._held += 1
+        self.most_held = max(self.most_held, self._held)
         async with self._turn:
             await asyncio.sleep(_DRAW_S)
+            self._held -= 1
             return Picture(b"\x89PNG\r\n\x1a\n", time.monotonic(), 1)
 
 
@@ -50,8 +56,10 @@ def at_once(count: int) -> list[Arrival]:
 
 
 async def test_requests_are_sent_whatever_became_of_those_before() -> None:
-    load = await bear(OneAtATime(), "http://127.0.0.1", at_once(4), {_KIND.name: 60.0}, 1.0)
+    server = OneAtATime()
+    load = await bear(server, "http://127.0.0.1", at_once(4), {_KIND.name: 60.0}, 1.0)
     assert load.complete
+    assert server.most_held == 4
     for place, outcome in enumerate(load.outcomes):
         assert outcome.latency_s is not None
         assert outcome.latency_s >= (place + 1) * _DRAW_S
@@ -153,5 +161,9 @@ def test_the_benchmark_runs_from_end_to_end(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "Darkroom over one at a time" in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == ["serve-mix-steps.json", "serve-mix-steps.png"]
+    results = json.loads((tmp_path / "serve-mix-steps.json").read_text())["results"]
+    assert list(results) == ["one-at-a-time", "darkroom"]
+    for result in results.values():
+        assert [(point["count"], point["failures"]) for point in result["points"]] == [(6, 0), (6, 0)]
+    assert max(point["batch_size_max"] for point in results["darkroom"]["points"]) > 1

@@ -27,6 +27,7 @@ class Effort:
     """How much is measured. requests: at the goodput, over all seeds; search_requests: at each rate on the way there.
 
     tolerance: how near to each other a sustained rate and one that is not must be. repeats: of each class, alone.
+    rates: where given, only these are measured, with `requests` at each, and nothing is searched.
     """
 
     requests: int
@@ -34,6 +35,7 @@ class Effort:
     seeds: tuple[int, ...]
     tolerance: float
     repeats: int
+    rates: tuple[float, ...] = ()
 
 
 @dataclass(slots=True)
@@ -83,8 +85,10 @@ async def goodput(
     limits_s = {kind: LIMIT * seconds for kind, seconds in reference_s.items()}
     capacity = 1 / sum(kind.share * reference_s[kind.name] for kind in mix.classes)
 
+    give_up_share = 1.0 if effort.rates else _GIVE_UP_SHARE
+
     async def load(rate: float, count: int, seed: int) -> Load:
-        return await bear(contender, url, arrivals(mix, rate, count, seed), limits_s, _GIVE_UP_SHARE)
+        return await bear(contender, url, arrivals(mix, rate, count, seed), limits_s, give_up_share)
 
     async def try_rate(rate: float, count: int, seeds: Sequence[int]) -> Summary:
         loads = []
@@ -105,8 +109,14 @@ async def goodput(
     async def sustains(rate: float) -> bool:
         return (await try_rate(rate, effort.search_requests, effort.seeds[:1])).attainment >= WANTED
 
-    rate = await highest_rate(sustains, capacity / 2, effort.tolerance)
     each = -(-effort.requests // len(effort.seeds))
+    for rate in sorted(effort.rates):
+        summary = await try_rate(rate, each, effort.seeds)
+        if summary.attainment >= WANTED:
+            result.goodput, result.confirmed = rate, summary
+    if effort.rates:
+        return
+    rate = await highest_rate(sustains, capacity / 2, effort.tolerance)
     while rate > capacity / 50:
         summary = await try_rate(rate, each, effort.seeds)
         if summary.attainment >= WANTED:

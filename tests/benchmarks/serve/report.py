@@ -86,7 +86,7 @@ def plot(path: Path, mix: str, results: Mapping[str, Result]) -> None:
         right.bar(spots, [one.p95 for one in at.classes.values()], width, alpha=0.4, color=f"C{place}")
         right.bar(spots, [one.mean for one in at.classes.values()], width, label=label, color=f"C{place}")
         right.set_xticks(range(len(at.classes)), list(at.classes))
-    right.axhline(LIMIT, color="black", linestyle=":")
+    right.axhline(LIMIT, color="black", linestyle=":", label=f"{LIMIT:g} times alone")
     right.set(ylabel="slowdown: mean, and paler p95", title=f"{mix}: slowdown by class, each at its own goodput")
     right.legend()
     figure.savefig(path, dpi=110)
