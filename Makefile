@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu tiny-models evaluate test-installs constraints clean
+.PHONY: demo up test lint format bench bench-serve tiny-models evaluate test-installs test-bench constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -37,6 +37,9 @@ bench: .venv/.dev  ## parity, step overhead, poll latency and image files, print
 bench-gpu: .venv/.dev  ## full-size models with random weights on one GPU; resumes, BENCH_GPU="--budget-s 600" and so on
 	$(BIN)/python -m tests.benchmarks.gpu $(BENCH_GPU)
 
+bench-serve: .venv/.peers  ## open-loop load on Darkroom and on its alternatives, hours on two cores
+	$(BIN)/python -m tests.benchmarks.serve
+
 tiny-models: .venv/.dev  ## retrain the bundled models from nothing, hours on two cores; resumes where it was cut off
 	$(BIN)/python -m workers.tiny.training
 	$(BIN)/python -m workers.tiny.build
@@ -48,6 +51,9 @@ evaluate: .venv/.dev  ## how well the bundled models draw what held-out prompts 
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install
+
+test-bench: .venv/.dev  ## the serve benchmark from end to end, a few requests only
+	$(BIN)/python -m pytest -m bench
 
 constraints: .venv/.dev  ## write down what is installed now
 	echo '# Exact versions of everything that is installed, as tested. Refresh: make constraints' > constraints.txt
@@ -70,4 +76,8 @@ clean:
 
 .venv/.dev: .venv/.runtime
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+.venv/.peers: .venv/.dev tests/benchmarks/serve/constraints.txt
+	$(PIP) --constraint tests/benchmarks/serve/constraints.txt --editable '.[peers]'
 	@touch $@

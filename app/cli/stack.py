@@ -132,7 +132,7 @@ class Stack:
             "DARKROOM_MODELS": ",".join(options.models),
             "DARKROOM_HOST": self._address.host,
             "DARKROOM_PORT": str(self._address.port),
-            "DARKROOM_TORCH_THREADS": str(max(1, _cores() // options.workers)),
+            "DARKROOM_TORCH_THREADS": torch_threads(options.workers),
         }
         run = secrets.token_hex(4)  # so that a heartbeat left by an earlier run's worker is not taken for this one's
         worker_ids = {f"worker-{number}": f"worker-{number}-{run}" for number in range(1, options.workers + 1)}
@@ -159,6 +159,11 @@ def serves(http: httpx.Client, redis: Redis, worker_ids: list[str]) -> bool:
     except (httpx.TransportError, redis_errors.RedisError):
         return False
     return answer.is_success and answer.json()["workers"] >= len(worker_ids) == beating
+
+
+def torch_threads(workers: int) -> str:
+    """Threads of each worker's engine: as the environment says, or its share of the cores."""
+    return os.environ.get("DARKROOM_TORCH_THREADS") or str(max(1, _cores() // workers))
 
 
 def _cores() -> int:

@@ -19,7 +19,7 @@ from app.cli.chosen_models import chosen_models
 from app.cli.data_dir import DataDir
 from app.cli.errors import AddressError, DataDirError, RedisError, UsageError
 from app.cli.interrupts import interrupts
-from app.cli.stack import serves
+from app.cli.stack import serves, torch_threads
 from app.cli.valkey import check_given_server, find_program, open_client, server_command, socket_url, wait_for_answer
 from app.jobs.keys import PREFIX
 
@@ -212,3 +212,11 @@ def test_nohup_is_heeded() -> None:
             signal.raise_signal(signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_workers_share_the_cores_unless_told_how_many_threads_to_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DARKROOM_TORCH_THREADS", raising=False)
+    assert 1 <= int(torch_threads(2)) <= int(torch_threads(1))
+    assert torch_threads(10_000) == "1"
+    monkeypatch.setenv("DARKROOM_TORCH_THREADS", "3")
+    assert torch_threads(10_000) == "3"
