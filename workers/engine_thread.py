@@ -5,11 +5,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from workers.engine.engine import Engine, Report
+from workers.engine.engine import Engine
+from workers.engine.report import Report
 from workers.engine.request import DenoiseRequest
-
-# Encoding prompts holds up the running batch, so only this many requests join between two steps.
-_ADMISSIONS_PER_STEP = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class EngineThread:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Stop after the step that is running, without finishing the requests."""
+        """Stop after the step that is running, without finishing the requests; the last report saves them."""
         self._inbox.put(None)
         self._thread.join(timeout_s)
 
@@ -58,12 +56,15 @@ class EngineThread:
         while self._take():
             self._busy_since_s = self._clock()
             if self._waiting:
-                ids = list(self._waiting)[:_ADMISSIONS_PER_STEP]
-                self._report(self._engine.admit([self._waiting.pop(request_id) for request_id in ids]))
+                joining = self._engine.next_admissions(list(self._waiting.values()))
+                for request in joining:
+                    del self._waiting[request.id]
+                self._report(self._engine.admit(joining))
                 self._busy_since_s = self._clock()
             if len(self._engine):
                 self._report(self._engine.step())
             self._busy_since_s = None
+        self._report(self._engine.save())
 
     def _take(self) -> bool:
         """Empty the inbox, waiting for something if there is nothing to do. False: stop."""
@@ -84,5 +85,5 @@ class EngineThread:
             idle = False
 
     def _report(self, report: Report) -> None:
-        if report.rows or report.drawn or report.failed:
+        if report:
             self._deliver(report)

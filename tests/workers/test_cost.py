@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from workers.engine.cost import (
     FORGET_AFTER,
+    MAX_CURVES,
     PRIOR_FURTHER_ROW,
     PRIOR_S_PER_MEGAPIXEL,
     CostModel,
@@ -174,6 +175,18 @@ def test_a_seed_is_believed_until_measurements_outvote_it() -> None:
 def test_a_table_names_its_stages(stage: Stage) -> None:
     entry = {"model": "flux", "height": 1024, "width": 1024, "rows": 1, "ms": 5, "stage": str(stage)}
     assert CostModel(step_table([entry])).seconds(stage, FLUX, 1) == pytest.approx(0.005)
+
+
+def test_ever_new_sizes_push_out_those_measured_longest_ago() -> None:
+    cost = CostModel(max_rows=2)
+    first, kept = Size("flux", 64, 64), Size("flux", 80, 80)
+    cost.observe(Stage.DENOISE, first, 1, 5.0)
+    cost.observe(Stage.DENOISE, kept, 1, 7.0)
+    for side in range(1, MAX_CURVES):
+        cost.observe(Stage.DENOISE, Size("flux", 1024, 1024 + side), 1, 1.0)
+        cost.observe(Stage.DENOISE, kept, 1, 7.0)
+    assert cost.seconds(Stage.DENOISE, kept, 1) == 7.0
+    assert cost.seconds(Stage.DENOISE, first, 1) != 5.0, "borrowed now"
 
 
 def test_nothing_takes_no_time() -> None:

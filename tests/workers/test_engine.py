@@ -1,23 +1,25 @@
-"""Joining, leaving, and what one request's trouble does to the others."""
+"""Joining and leaving. What one request's trouble does to the others: test_isolation.py."""
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
 
-from tests.workers.requests import make_request
-from workers.engine.batch import DenoiseBatch
-from workers.engine.engine import Engine, FailureReason, Report
+from tests.workers.requests import flat_cost, make_request
+from workers.engine.cost import Stage
+from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
-from workers.engine.request import Conditioning, Guidance, ImageSpec, Schedule
-from workers.engine.scheduler import Scheduler
+from workers.engine.report import Report, Worked
+from workers.engine.residency import Residency
+from workers.engine.scheduler import Priority, Scheduler
 
 
-def make_engine(pipelines: Mapping[str, StepPipeline], max_rows: int = 16) -> Engine:
-    ticks = iter(range(10**9))
-    return Engine(pipelines, Scheduler(max_rows), clock=lambda: float(next(ticks)))
+def make_engine(pipelines: Mapping[str, StepPipeline], max_rows: int = 16, **options: object) -> Engine:
+    """On this clock a forward takes a second, however many share it."""
+    ticks = itertools.count()
+    scheduler = Scheduler(flat_cost(*pipelines), max_rows=max_rows)
+    return Engine(pipelines, scheduler, clock=lambda: float(next(ticks)), **options)  # type: ignore[arg-type]
 
 
 def drain(engine: Engine) -> list[Report]:
@@ -27,15 +29,19 @@ def drain(engine: Engine) -> list[Report]:
     return reports
 
 
+def forwards(reports: list[Report]) -> list[Worked]:
+    return [worked for report in reports for worked in report.worked if worked.stage is Stage.DENOISE]
+
+
 def test_requests_with_different_step_counts_leave_one_by_one(pipelines: Mapping[str, StepPipeline]) -> None:
     engine = make_engine(pipelines)
     engine.admit([make_request(str(n), n, num_inference_steps=n) for n in (1, 2, 4)])
 
     reports = drain(engine)
 
-    assert [[d.request.id for d in report.drawn] for report in reports] == [["1"], ["2"], [], ["4"]]
-    assert [report.rows for report in reports] == [6, 4, 2, 2]
-    assert all(report.model == "tiny-sd3" for report in reports)
+    assert [drawn.request.id for report in reports for drawn in report.drawn] == ["1", "2", "4"]
+    assert [worked.rows for worked in forwards(reports)] == [6, 4, 2, 2]
+    assert {worked.key.model for worked in forwards(reports)} == {"tiny-sd3"}
 
 
 def test_a_newcomer_joins_beside_a_request_in_mid_run(pipelines: Mapping[str, StepPipeline]) -> None:
@@ -45,16 +51,25 @@ def test_a_newcomer_joins_beside_a_request_in_mid_run(pipelines: Mapping[str, St
     engine.step()
     engine.step()
     engine.admit([second])
-    report = engine.step()
+    [worked] = engine.step().worked
 
-    assert report.rows == 4
+    assert worked.rows == 4
     assert (first.step_index, second.step_index) == (3, 1)
+
+
+def test_a_decode_is_a_piece_of_work_of_its_own(pipelines: Mapping[str, StepPipeline]) -> None:
+    engine = make_engine(pipelines)
+    engine.admit([make_request(str(i), i, num_inference_steps=1) for i in range(3)])
+    steps, decode = engine.step(), engine.step()
+    assert not steps.drawn
+    assert [(worked.stage, worked.rows) for worked in decode.worked] == [(Stage.VAE_DECODE, 3)], "those done, together"
+    assert len(decode.drawn) == 3
 
 
 def test_guided_and_unguided_rows_share_a_forward(pipelines: Mapping[str, StepPipeline]) -> None:
     engine = make_engine(pipelines)
     engine.admit([make_request("guided", 0), make_request("plain", 1, guidance_scale=1.0)])
-    assert engine.step().rows == 3
+    assert engine.step().worked[0].rows == 3
 
 
 @pytest.mark.parametrize(
@@ -64,8 +79,8 @@ def test_what_must_not_share_a_forward_does_not(
     pipelines: Mapping[str, StepPipeline], other: dict[str, object]
 ) -> None:
     engine = make_engine(pipelines)
-    engine.admit([make_request("a", 0, guidance_scale=1.0), make_request("b", 1, **{"guidance_scale": 1.0, **other})])
-    assert [engine.step().rows, engine.step().rows] == [1, 1]
+    engine.admit([make_request("a", 0, guidance_scale=1.0), make_request("b", 1, **{"guidance_scale": 1.0, **other})])  # type: ignore[arg-type]
+    assert {worked.rows for worked in forwards(drain(engine))} == {1}
 
 
 def test_an_aborted_request_leaves_at_the_boundary_and_its_mate_is_undisturbed(
@@ -103,74 +118,84 @@ def test_stage_times_are_measured_on_the_given_clock(pipelines: Mapping[str, Ste
     assert request.vae_decode_s > 0
 
 
-@dataclass
-class Troubled:
-    """A real pipeline that fails on demand: the failure is staged, everything around it is not."""
+def test_weights_that_do_not_fit_together_take_turns_on_the_device(pipelines: Mapping[str, StepPipeline]) -> None:
+    sizes = {model: pipelines[model].weight_bytes for model in ("tiny-sd3", "tiny-flux-schnell")}
+    expected = pixels_of(two_models(make_engine(pipelines)))
+    reports = two_models(make_engine(pipelines, residency=Residency(sizes, budget_bytes=max(sizes.values()))))
+    # Each is brought for its prompt, and the second then draws its picture; the first comes back once, to draw its own.
+    assert [model for report in reports for model in report.moves] == ["tiny-sd3", "tiny-flux-schnell", "tiny-sd3"]
+    assert all(torch.equal(pixels_of(reports)[name], expected[name]) for name in expected)
 
-    real: StepPipeline
-    trouble: str
 
-    def guide(self, spec: ImageSpec) -> Guidance:
-        return self.real.guide(spec)
-
-    def encode(self, prompt: str, max_sequence_length: int) -> Conditioning:
-        if self.trouble == "encode" and prompt == "cursed":
-            raise RuntimeError("no text today")
-        return self.real.encode(prompt, max_sequence_length)
-
-    def init_latents(self, spec: ImageSpec) -> tuple[Tensor, Schedule]:
-        return self.real.init_latents(spec)
-
-    def denoise(self, batch: DenoiseBatch) -> Tensor:
-        if self.trouble == "memory":
-            raise torch.OutOfMemoryError("out of memory")
-        noise_pred = self.real.denoise(batch)
-        if self.trouble == "nan":
-            noise_pred[0] = float("nan")
-        return noise_pred
-
-    def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        if self.trouble == "decode":
-            self.trouble = ""
-            raise torch.OutOfMemoryError("out of memory")
-        return self.real.decode(latents, height, width)
+def test_a_newcomer_waits_for_its_model_while_others_are_in_flight(pipelines: Mapping[str, StepPipeline]) -> None:
+    sizes = {model: pipelines[model].weight_bytes for model in ("tiny-sd3", "tiny-flux-schnell")}
+    residency = Residency(sizes, budget_bytes=max(sizes.values()))
+    residency.moved("tiny-flux-schnell", 10.0)
+    engine = make_engine(pipelines, residency=residency)
+    engine.admit([make_request("first", 0.0, num_inference_steps=6)])
+    engine.step()
+    other = make_request("other", 10.0, model="tiny-flux-schnell")
+    assert engine.next_admissions([other]) == [], "the weights in use stay"
+    assert engine.next_admissions([make_request("urgent", 10.0, model="tiny-flux-schnell", priority=Priority.HIGH)])
+    like = make_request("like", 11.0)
+    assert engine.next_admissions([other, like]) == [like]
+    patient = make_request("patient", -1000.0, model="tiny-flux-schnell")
+    assert engine.next_admissions([patient]) == [patient], "but not for ever"
+    drain(engine)
+    assert engine.next_admissions([other, like]) == [like, other][:1], "what is there goes first"
+    assert engine.next_admissions([other]) == [other], "nobody is held up"
 
 
 @pytest.mark.parametrize(
-    ("trouble", "reason"),
-    [("encode", FailureReason.INTERNAL_ERROR), ("memory", FailureReason.OUT_OF_MEMORY)],
+    ("victim", "flood"),
+    [
+        (Priority.NORMAL, Priority.HIGH),
+        (Priority.LOW, Priority.NORMAL),
+    ],
 )
-def test_trouble_is_reported_and_the_engine_goes_on(
-    pipelines: Mapping[str, StepPipeline], trouble: str, reason: FailureReason
+def test_whoever_waits_longest_is_admitted_in_the_end(
+    pipelines: Mapping[str, StepPipeline], victim: Priority, flood: Priority
 ) -> None:
-    engine = make_engine({**pipelines, "tiny-sd3": Troubled(pipelines["tiny-sd3"], trouble)})
-    good = make_request("good", 1, model="tiny-flux-schnell")
-    admitted = engine.admit([make_request("bad", 0, prompt="cursed"), good])
-    reports = [admitted, *drain(engine)]
-
-    assert [(f.request.id, f.reason) for report in reports for f in report.failed] == [("bad", reason)]
-    assert [d.request.id for report in reports for d in report.drawn] == ["good"]
-    assert len(engine) == 0
-
-
-def test_latents_that_are_not_numbers_fail_their_own_request_only(pipelines: Mapping[str, StepPipeline]) -> None:
-    engine = make_engine({"tiny-sd3": Troubled(pipelines["tiny-sd3"], "nan")})
-    engine.admit([make_request(name, i, guidance_scale=1.0) for i, name in enumerate(["bad", "good"])])
-    last = drain(engine)[-1]
-    assert [(f.request.id, f.reason) for f in last.failed] == [("bad", FailureReason.INVALID_OUTPUT)]
-    assert [d.request.id for d in last.drawn] == ["good"]
+    engine = make_engine(pipelines)
+    oldest = make_request("oldest", 0.0, priority=victim, prompt="oldest")
+    for number in range(1, 200):
+        others = [make_request(f"{number}-{i}", number, priority=flood, prompt=f"{number} {i}") for i in range(3)]
+        joining = engine.next_admissions([oldest, *others])
+        if oldest in joining:
+            break
+        engine.admit(joining)
+    assert [request.id for request in joining] == ["oldest"]
+    assert 20 <= len(engine) <= 24
 
 
-def test_a_prompt_that_cannot_be_encoded_fails_alone(pipelines: Mapping[str, StepPipeline]) -> None:
-    engine = make_engine({"tiny-sd3": Troubled(pipelines["tiny-sd3"], "encode")})
-    admitted = engine.admit([make_request("bad", 0, prompt="cursed"), make_request("good", 1)])
-    assert [failed.request.id for failed in admitted.failed] == ["bad"]
-    assert [drawn.request.id for report in drain(engine) for drawn in report.drawn] == ["good"]
+def two_models(engine: Engine) -> list[Report]:
+    admitted = engine.admit(
+        [
+            make_request("sd3", 0, num_inference_steps=6, guidance_scale=1.0),
+            make_request("schnell", 1, model="tiny-flux-schnell", num_inference_steps=6),
+        ]
+    )
+    return [admitted, *drain(engine)]
 
 
-def test_a_decode_that_fails_takes_only_the_finished_with_it(pipelines: Mapping[str, StepPipeline]) -> None:
-    engine = make_engine({"tiny-sd3": Troubled(pipelines["tiny-sd3"], "decode")})
-    engine.admit([make_request("bad", 0, num_inference_steps=1), make_request("good", 1)])
+def pixels_of(reports: list[Report]) -> dict[str, torch.Tensor]:
+    return {drawn.request.id: drawn.pixels for report in reports for drawn in report.drawn}
+
+
+def test_previews_show_what_is_coming_but_not_more_often_than_asked(pipelines: Mapping[str, StepPipeline]) -> None:
+    engine = make_engine(pipelines, preview_every_s=0.0)
+    engine.admit(
+        [make_request("a", num_inference_steps=6, height=64, width=96), make_request("b", num_inference_steps=2)]
+    )
     reports = drain(engine)
-    assert [(f.request.id, f.reason) for r in reports for f in r.failed] == [("bad", FailureReason.OUT_OF_MEMORY)]
-    assert [drawn.request.id for report in reports for drawn in report.drawn] == ["good"]
+    previews = [preview for report in reports for preview in report.previews]
+    assert [p.step_index for p in previews if p.request.id == "a"] == [1, 2, 3, 4, 5], "then the picture itself is near"
+    assert {p.pixels.shape for p in previews if p.request.id == "a"} == {(8, 12, 3)}
+    [final] = [drawn.pixels for report in reports for drawn in report.drawn if drawn.request.id == "a"]
+    small = final.float().reshape(8, 8, 12, 8, 3).mean((1, 3))
+    errors = [(p.pixels.float() - small).abs().mean().item() for p in previews if p.request.id == "a"]
+    assert errors[-1] < min(25.0, errors[0]), f"nearer and nearer to the picture: {errors}"
+
+    slow = make_engine(pipelines, preview_every_s=10**6)
+    slow.admit([make_request("a", num_inference_steps=6)])
+    assert not [preview for report in drain(slow) for preview in report.previews]

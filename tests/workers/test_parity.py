@@ -8,8 +8,10 @@ from diffusers import DiffusionPipeline
 
 from tests.benchmarks.parity import LIMIT, MODELS, PIXEL_LIMIT, compare, random_specs, stock_latents_and_pixels
 from tests.workers.requests import make_spec
-from workers.engine.engine import Drawn, Engine
+from workers.engine.cost import CostModel
+from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
+from workers.engine.report import Drawn
 from workers.engine.request import DenoiseRequest, ImageSpec
 from workers.engine.scheduler import Scheduler
 
@@ -17,8 +19,8 @@ ROUNDED = 1e-3  # a last bit, carried on from step to step
 
 
 def draw_alone(pipelines: Mapping[str, StepPipeline], spec: ImageSpec) -> Drawn:
-    engine = Engine(pipelines, Scheduler(max_rows=2), clock=lambda: 0.0)
-    engine.admit([DenoiseRequest("alone", spec, arrival=0)])
+    engine = Engine(pipelines, Scheduler(CostModel(), max_rows=2), clock=lambda: 0.0)
+    engine.admit([DenoiseRequest("alone", spec, arrival_s=0.0)])
     while True:
         report = engine.step()
         assert not report.failed

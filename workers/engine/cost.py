@@ -6,7 +6,7 @@ them it goes on by its slope; a shape never measured borrows from the nearest sh
 """
 
 from bisect import bisect_right
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from math import log
@@ -65,6 +65,9 @@ too gloomy never."""
 CLOCK_TICK_S = 1e-9
 """The least that anything takes: a coarse clock may see no time pass, and rates are shares of a time."""
 
+MAX_CURVES = 128
+"""Curves remembered, those measured last: whoever asks for ever new sizes must fill neither memory nor time."""
+
 MEGAPIXEL = 1024 * 1024
 
 TEXT_ENCODE_SIZE = (1024, 1024)
@@ -91,7 +94,7 @@ class CostModel:
         """Start from `seed`, what was measured beforehand. Curves reach to `max_rows`."""
         self.max_rows = max_rows
         self._seeds = {shape: _History.seeded(shape, table) for shape, table in (seed or {}).items()}
-        self._histories: dict[tuple[Stage, Hashable], _History] = {}
+        self._histories: OrderedDict[tuple[Stage, Hashable], _History] = OrderedDict()
         self._curves: dict[tuple[Stage, str], dict[Hashable, Sequence[float]]] = {}
 
     def observe(self, stage: Stage, key: Shape, rows: int, seconds: float) -> None:
@@ -103,6 +106,9 @@ class CostModel:
             history = self._histories[cell] = _History.seeded(
                 shape, self._seeds[shape].medians() if shape in self._seeds else {}
             )
+            if len(self._histories) > MAX_CURVES:
+                self._histories.popitem(last=False)
+        self._histories.move_to_end(cell)
         if history.observe(rows, max(seconds, CLOCK_TICK_S)):
             # Other shapes of the model may have borrowed from this one.
             self._curves.pop((stage, key.model), None)
@@ -117,6 +123,8 @@ class CostModel:
         place = _place(stage, key)
         curve = curves.get(place)
         if curve is None:
+            if len(curves) >= MAX_CURVES:
+                curves.clear()
             curve = curves[place] = self._draw(self._histories.get((stage, place)), _table_shape(stage, key))
         return curve
 

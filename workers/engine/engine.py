@@ -1,157 +1,244 @@
 """The engine: requests join before a step, take it together, and leave after their last.
 
-One thread owns it. It knows no queue, no HTTP and no clock that it was not given.
+One thread owns it. It knows no queue, no HTTP and no clock that it was not given. Whatever goes wrong in a batch is
+narrowed down until it is one request's own trouble: see `_attempt`.
 """
 
-import functools
-from collections import defaultdict
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import partial
 
 import torch
-from torch import Tensor
 
-from workers.engine.batch import gather, scatter
-from workers.engine.pipeline import StepPipeline
-from workers.engine.request import BatchKey, Conditioning, DenoiseRequest
+from workers.engine.admission import Admission
+from workers.engine.batch import DenoiseBatch, Formation, Moved, commit, form, gather, move, predict_x0
+from workers.engine.checkpoint import take_checkpoint
+from workers.engine.cost import Stage
+from workers.engine.device_models import DeviceModels
+from workers.engine.pipeline import NotNumbersError, StepPipeline
+from workers.engine.prompt_cache import PromptCache
+from workers.engine.report import Drawn, Failed, FailureReason, Preview, Report, Worked
+from workers.engine.request import DenoiseRequest
+from workers.engine.residency import Residency
+from workers.engine.sampling import not_numbers
 from workers.engine.scheduler import Scheduler
+from workers.engine.trouble import attempt, lacks_memory, reason_of
 
-
-class FailureReason(StrEnum):
-    OUT_OF_MEMORY = "out_of_memory"
-    INVALID_OUTPUT = "invalid_output"
-    INTERNAL_ERROR = "internal_error"
-
-
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A finished image. pixels: (height, width, 3) uint8 on the CPU."""
-
-    request: DenoiseRequest
-    pixels: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A request that will not be finished; `cause` is for the log, not for its author."""
-
-    request: DenoiseRequest
-    reason: FailureReason
-    cause: BaseException | None
-
-
-@dataclass(slots=True)
-class Report:
-    """What one call did. `rows` shared the forward of `model`, which with its update took `step_s` seconds."""
-
-    model: str = ""
-    rows: int = 0
-    step_s: float = 0.0
-    drawn: list[Drawn] = field(default_factory=list)
-    failed: list[Failed] = field(default_factory=list)
+PROMPT_CACHE_BYTES = 256 * 1024**2
 
 
 class Engine:
-    """Admit requests, then step until none is left."""
+    """Admit requests, then step until none is left. Each call raises DeviceLostError when the device is lost.
 
-    def __init__(self, pipelines: Mapping[str, StepPipeline], scheduler: Scheduler, clock: Callable[[], float]) -> None:
-        self._pipelines = pipelines
+    residency: which models are on the device; by default all of them, for good. preview_every_s, checkpoint_every_s:
+    least seconds between two of one request; None: none are taken.
+    """
+
+    def __init__(
+        self,
+        pipelines: Mapping[str, StepPipeline],
+        scheduler: Scheduler,
+        clock: Callable[[], float],
+        *,
+        residency: Residency | None = None,
+        prompts: PromptCache | None = None,
+        preview_every_s: float | None = None,
+        checkpoint_every_s: float | None = None,
+    ) -> None:
+        sizes = {name: pipeline.weight_bytes for name, pipeline in pipelines.items()}
+        self._models = DeviceModels(pipelines, residency or Residency(sizes, budget_bytes=None), clock)
+        self._prompts = PromptCache(PROMPT_CACHE_BYTES) if prompts is None else prompts
+        self._admission = Admission(self._models, self._prompts, scheduler, clock)
         self._scheduler = scheduler
+        self._cost = scheduler.cost
         self._clock = clock
+        self._preview_every_s = math.inf if preview_every_s is None else preview_every_s
+        self._checkpoint_every_s = math.inf if checkpoint_every_s is None else checkpoint_every_s
         self._requests: dict[str, DenoiseRequest] = {}
+        self._formation: Formation | None = None
+        self._last_step_s = 0.0
+        # Largest (height, width) that each model has drawn, to name when a larger one does not fit.
+        self._fitted: dict[str, tuple[int, int]] = {}
 
     def __len__(self) -> int:
         """Requests in flight."""
         return len(self._requests)
 
+    def next_admissions(self, waiting: Sequence[DenoiseRequest]) -> list[DenoiseRequest]:
+        """Say which of the waiting may join at this step boundary."""
+        return self._admission.next(waiting, self._last_step_s if self._requests else None)
+
     def admit(self, requests: Sequence[DenoiseRequest]) -> Report:
         """Encode the prompts, draw the noise, and let the requests join from the next step on."""
         report = Report()
-        groups: dict[tuple[str, int], list[DenoiseRequest]] = defaultdict(list)
         for request in requests:
-            groups[request.spec.model, request.spec.max_sequence_length].append(request)
-        for (model, max_sequence_length), group in groups.items():
-            # Images of one job share their prompt, and most guided requests the empty negative prompt.
-            encode = functools.cache(
-                functools.partial(self._pipelines[model].encode, max_sequence_length=max_sequence_length)
-            )
-            for request in group:
-                try:
-                    self._prepare(self._pipelines[model], encode, request)
-                except Exception as error:
-                    report.failed += _failures([request], error)
-                else:
-                    self._requests[request.id] = request
+            prepare = partial(self._admission.prepare, request, report)
+            trouble = attempt(prepare)
+            if lacks_memory(trouble):
+                self._relieve(request.spec.model)
+                trouble = attempt(prepare)
+            if trouble is None:
+                self._requests[request.id] = request
+            else:
+                report.failed.append(self._failed(request, trouble))
         return report
 
     def abort(self, request_id: str) -> None:
         """Let a request go, if it is still here."""
-        self._requests.pop(request_id, None)
+        if self._requests.pop(request_id, None) is not None:
+            self._formation = None
 
     def step(self) -> Report:
-        """Take one step with one batch, and decode what it finished. With no request in flight, do nothing."""
-        requests = self._scheduler.next_batch(list(self._requests.values()))
-        if not requests:
-            return Report()
-        report = Report(model=requests[0].spec.model, rows=sum(request.rows for request in requests))
-        pipeline = self._pipelines[report.model]
-        try:
-            self._denoise(pipeline, requests, report)
-        except Exception as error:
-            report.failed = _failures(requests, error)
-        else:
-            done = [request for request in requests if request.done]
-            try:
-                report.drawn, report.failed = self._decode(pipeline, done)
-            except Exception as error:  # the others are still developing
-                report.failed = _failures(done, error)
-        for drawn in report.drawn:
-            self.abort(drawn.request.id)
-        for failed in report.failed:
-            self.abort(failed.request.id)
+        """Do one piece of work: one step of a batch, or one decode. With no request in flight, do nothing."""
+        report = Report()
+        work = self._scheduler.next_work(list(self._requests.values()), self._clock(), self._models.switch_s)
+        if work is not None:
+            self._attempt(work.stage, work.requests, report)
+            for request in [*(drawn.request for drawn in report.drawn), *(failed.request for failed in report.failed)]:
+                self.abort(request.id)
         return report
 
-    @torch.inference_mode()
-    def _prepare(self, pipeline: StepPipeline, encode: Callable[[str], Conditioning], request: DenoiseRequest) -> None:
-        spec = request.spec
-        started_s = self._clock()
-        request.guidance = pipeline.guide(spec)
-        request.conditioning = encode(spec.prompt)
-        if request.guidance.negative_prompt is not None:
-            request.negative = encode(request.guidance.negative_prompt)
-        request.latents, request.schedule = pipeline.init_latents(spec)
-        text_length = request.conditioning.prompt_embeds.shape[1]
-        request.key = BatchKey(spec.model, spec.height, spec.width, text_length)
-        request.admitted_at_s = self._clock()
-        request.text_encode_s = request.admitted_at_s - started_s
+    def save(self) -> Report:
+        """Take a checkpoint of every request that has moved since its last one."""
+        return Report(saved=[take_checkpoint(r) for r in self._requests.values() if r.step_index > r.saved_step])
+
+    # Working, and narrowing down trouble
+
+    def _attempt(self, stage: Stage, requests: Sequence[DenoiseRequest], report: Report) -> None:
+        """Work on these together; on trouble halve them and try again, until whoever causes it is alone.
+
+        Nothing of a request changes before its work has succeeded, so a second try is the same work. A batch that
+        memory is too small for is nobody's fault: its halves go on, and batches of this shape stay that small.
+        """
+        work = partial(self._work, stage, requests, report)
+        trouble = attempt(work)
+        if lacks_memory(trouble):
+            self._relieve(requests[0].spec.model)
+            if len(requests) == 1:
+                trouble = attempt(work)
+        if trouble is None:
+            return
+        if len(requests) == 1:
+            report.failed.append(self._failed(requests[0], trouble))
+            return
+        report.splits.append(reason_of(trouble))
+        halves = requests[: len(requests) // 2], requests[len(requests) // 2 :]
+        if lacks_memory(trouble):
+            # Of a decode, each image is one row.
+            largest = max(sum(r.rows if stage is Stage.DENOISE else 1 for r in half) for half in halves)
+            self._scheduler.lower_cap(requests[0].key, largest, stage)
+        for half in halves:
+            self._attempt(stage, half, report)
+
+    def _relieve(self, model: str) -> None:
+        """Give back what memory can be spared for this model."""
+        self._prompts.clear()
+        self._formation = None
+        self._models.keep_only(model)
+        if torch.accelerator.is_available():
+            torch.accelerator.empty_cache()
+
+    def _work(self, stage: Stage, requests: Sequence[DenoiseRequest], report: Report) -> None:
+        pipeline = self._models.bring(requests[0].spec.model, report)
+        if stage is Stage.VAE_DECODE:
+            self._decode(pipeline, requests, report)
+        else:
+            self._denoise(pipeline, requests, report)
 
     @torch.inference_mode()
     def _denoise(self, pipeline: StepPipeline, requests: Sequence[DenoiseRequest], report: Report) -> None:
         started_s = self._clock()
-        batch = gather(requests)
-        scatter(requests, batch, pipeline.denoise(batch))
+        formation = self._form(requests)
+        batch = gather(formation)
+        moved = move(formation, batch, pipeline.denoise(batch))
+        lost = not_numbers(moved.latents)
         now_s = self._clock()
-        report.step_s = now_s - started_s
-        for request in requests:
-            request.denoise_s = now_s - request.admitted_at_s
+        rows = len(formation.rows)
+        self._last_step_s = now_s - started_s
+        self._worked(Stage.DENOISE, requests[0], rows, self._last_step_s, report)
+        for i, request in enumerate(requests):
+            if i not in lost:
+                commit(request, moved.latents, i, rows)
+                request.denoise_s = now_s - request.admitted_at_s
+        # From here on the step is taken: what goes wrong below must not have it taken again.
+        for i in lost:
+            self._repair(pipeline, requests[i], report)
+        trouble = attempt(partial(self._look_in, pipeline, formation, batch, moved, now_s, lost, report))
+        if trouble is not None:
+            report.overlooked.append(trouble)
+
+    def _repair(self, pipeline: StepPipeline, request: DenoiseRequest, report: Report) -> None:
+        """Take the step again in float32, from the latents before it; if that gives no numbers either, it fails."""
+
+        def step() -> None:
+            formation = form([request])
+            batch = gather(formation)
+            with pipeline.in_float32():
+                moved = move(formation, batch, pipeline.denoise(batch))
+            if not_numbers(moved.latents):
+                raise NotNumbersError(f"latents at step {request.step_index}")
+            commit(request, moved.latents, 0, len(formation.rows))
+            report.repaired += 1
+
+        trouble = attempt(step)
+        if lacks_memory(trouble):
+            self._relieve(request.spec.model)
+            trouble = attempt(step)
+        if trouble is not None:
+            report.failed.append(Failed(request, FailureReason.INVALID_OUTPUT, trouble))
+
+    def _look_in(
+        self,
+        pipeline: StepPipeline,
+        formation: Formation,
+        batch: DenoiseBatch,
+        moved: Moved,
+        now_s: float,
+        lost: frozenset[int],
+        report: Report,
+    ) -> None:
+        """Take the checkpoints and previews that are due."""
+        requests = formation.requests
+        developing = [i for i, request in enumerate(requests) if request.remaining_steps and i not in lost]
+        for i in developing:
+            if now_s - requests[i].saved_at_s >= self._checkpoint_every_s:
+                requests[i].saved_at_s = now_s
+                report.saved.append(take_checkpoint(requests[i]))
+        due = [i for i in developing if now_s - requests[i].previewed_at_s >= self._preview_every_s]
+        if not due:
+            return
+        key = requests[0].key
+        images = pipeline.preview(predict_x0(formation, batch, moved, due), key.height, key.width)
+        for place, i in enumerate(due):
+            requests[i].previewed_at_s = now_s
+            if images is not None:
+                report.previews.append(Preview(requests[i], requests[i].step_index, images[place]))
 
     @torch.inference_mode()
-    def _decode(self, pipeline: StepPipeline, requests: Sequence[DenoiseRequest]) -> tuple[list[Drawn], list[Failed]]:
-        good = [request for request in requests if bool(torch.isfinite(request.latents).all())]
-        bad = [Failed(request, FailureReason.INVALID_OUTPUT, None) for request in requests if request not in good]
-        if not good:
-            return [], bad
+    def _decode(self, pipeline: StepPipeline, requests: Sequence[DenoiseRequest], report: Report) -> None:
+        key = requests[0].key
         started_s = self._clock()
-        key = good[0].key
-        pixels = pipeline.decode(torch.cat([request.latents for request in good]), key.height, key.width)
+        latents = torch.cat([request.latents for request in requests])
+        pixels = pipeline.decode(latents, key.height, key.width)
         seconds = self._clock() - started_s
-        for request in good:
+        self._worked(Stage.VAE_DECODE, requests[0], len(requests), seconds, report)
+        # A picture is safe when its job is complete; until then its last latents are, and only need decoding again.
+        report.saved += [take_checkpoint(request) for request in requests if request.has_siblings]
+        for request, image in zip(requests, pixels, strict=True):
             request.vae_decode_s = seconds
-        return [Drawn(request, image) for request, image in zip(good, pixels, strict=True)], bad
+            report.drawn.append(Drawn(request, image))
+        self._fitted[key.model] = max((key.height, key.width), self._fitted.get(key.model, (0, 0)), key=math.prod)
 
+    # Small print
 
-def _failures(requests: Sequence[DenoiseRequest], error: Exception) -> list[Failed]:
-    lacks_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    reason = FailureReason.OUT_OF_MEMORY if lacks_memory else FailureReason.INTERNAL_ERROR
-    return [Failed(request, reason, error) for request in requests]
+    def _form(self, requests: Sequence[DenoiseRequest]) -> Formation:
+        if self._formation is None or self._formation.requests != tuple(requests):
+            self._formation = form(requests)
+        return self._formation
+
+    def _worked(self, stage: Stage, request: DenoiseRequest, rows: int, seconds: float, report: Report) -> None:
+        self._cost.observe(stage, request.key, rows, seconds)
+        report.worked.append(Worked(stage, request.key, rows, seconds))
+
+    def _failed(self, request: DenoiseRequest, trouble: Exception) -> Failed:
+        return Failed(request, reason_of(trouble), trouble, self._fitted.get(request.spec.model))

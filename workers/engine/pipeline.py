@@ -9,6 +9,10 @@ from workers.engine.batch import DenoiseBatch
 from workers.engine.request import Conditioning, Guidance, ImageSpec, Schedule
 
 
+class NotNumbersError(Exception):
+    """Latents or pixels hold an infinity or a NaN."""
+
+
 class StepPipeline(Protocol):
     """A model family, cut open between its steps. Adding a family is one file that implements this.
 
@@ -33,7 +37,7 @@ class StepPipeline(Protocol):
         ...
 
     def decode(self, latents: Tensor, height: int, width: int) -> Tensor:
-        """Turn finished latents (N, ...) into pixels: (N, height, width, 3) uint8, on the CPU."""
+        """Turn finished latents (N, ...) into (N, height, width, 3) uint8 on the CPU. Raises NotNumbersError."""
         ...
 
     def preview(self, latents: Tensor, height: int, width: int) -> Tensor | None:

@@ -1,8 +1,11 @@
 """One image in flight."""
 
+import itertools
 from dataclasses import dataclass, field
 
 from torch import Tensor
+
+from workers.engine.scheduler import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,7 @@ class ImageSpec:
 
 @dataclass(frozen=True, slots=True)
 class BatchKey:
-    """What rows of one forward must share. All else is free to differ by row."""
+    """What rows of one forward must share. All else is free to differ by row. text_length: T5 tokens."""
 
     model: str
     height: int
@@ -40,6 +43,10 @@ class Conditioning:
 
     prompt_embeds: Tensor
     pooled_prompt_embeds: Tensor
+
+    @property
+    def size_bytes(self) -> int:
+        return self.prompt_embeds.nbytes + self.pooled_prompt_embeds.nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,44 +68,74 @@ class Schedule:
     """The noise levels of one request, computed once.
 
     sigmas: N + 1 float32 values from near 1 to 0. timesteps: N, 1000 * sigma as the noise scheduler rounds it.
+    sigma_steps: N, from each sigma to the next.
     """
 
     sigmas: tuple[float, ...]
     timesteps: tuple[float, ...]
+    sigma_steps: tuple[float, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        steps = tuple(after - before for before, after in itertools.pairwise(self.sigmas))
+        object.__setattr__(self, "sigma_steps", steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where an image stood. latents: (1, ...) on the CPU, in the model's dtype, after `step_index` steps."""
+
+    latents: Tensor
+    step_index: int
 
 
 @dataclass(slots=True, eq=False)
 class DenoiseRequest:
-    """One image from its prompt to its last step; the only lasting truth about it. Fields by lifetime."""
+    """One image from its prompt to its pixels; the only lasting truth about it. Fields by lifetime."""
 
-    # Given, for life.
+    # Given, for life. Times are on the engine's clock. has_siblings: its job has other images, and waits for them.
+    # resume: where an earlier attempt left off.
     id: str
     spec: ImageSpec
-    arrival: int
+    arrival_s: float
+    priority: Priority = Priority.NORMAL
+    deadline_s: float | None = None
+    has_siblings: bool = False
+    resume: Checkpoint | None = None
+    key: BatchKey = field(init=False)
+    num_inference_steps: int = field(init=False)
 
     # Set when it is admitted.
-    key: BatchKey = field(init=False)
     guidance: Guidance = field(init=False)
     conditioning: Conditioning = field(init=False)
     negative: Conditioning | None = field(init=False, default=None)
     schedule: Schedule = field(init=False)
+    rows: int = field(init=False, default=1)  # in a batch: two with classifier-free guidance
 
-    # Changed by each step. latents: (1, ...) in the pipeline's layout.
-    latents: Tensor = field(init=False)
+    # Changed by each step. Its latents are one row of what came out of the last step's batch, (N, ...).
+    stack: Tensor = field(init=False)
+    place: int = 0
     step_index: int = 0
+    remaining_steps: int = field(init=False)
     largest_batch: int = 0
+
+    # When something was last taken from it on the way, on the engine's clock.
+    previewed_at_s: float = 0.0
+    saved_at_s: float = 0.0
+    saved_step: int = 0
 
     # Measured, in seconds on the engine's clock.
     text_encode_s: float = 0.0
     admitted_at_s: float = 0.0
     denoise_s: float = 0.0
     vae_decode_s: float = 0.0
+    resumed_step: int = 0
 
     @property
-    def rows(self) -> int:
-        """Rows it takes in a batch: two with classifier-free guidance."""
-        return 1 if self.negative is None else 2
+    def latents(self) -> Tensor:
+        """(1, ...) in the pipeline's layout."""
+        return self.stack[self.place : self.place + 1]
 
-    @property
-    def done(self) -> bool:
-        return self.step_index >= self.spec.num_inference_steps
+    def __post_init__(self) -> None:
+        spec = self.spec
+        self.key = BatchKey(spec.model, spec.height, spec.width, spec.max_sequence_length)
+        self.num_inference_steps = self.remaining_steps = spec.num_inference_steps

@@ -1,5 +1,8 @@
 """The arithmetic of one step. Pure functions on tensors whose first axis is the request."""
 
+import math
+
+import torch
 from torch import Tensor
 
 
@@ -20,6 +23,14 @@ def euler_step(latents: Tensor, noise_pred: Tensor, sigma_step: Tensor) -> Tenso
     """
     move = _over(sigma_step.to(noise_pred.dtype), noise_pred) * noise_pred
     return (latents.float() + move).to(noise_pred.dtype)
+
+
+def not_numbers(latents: Tensor) -> frozenset[int]:
+    """Say which of the requests' latents (N, ...) hold an infinity or a NaN."""
+    # One sum tells that all is well, as it nearly always is.
+    if math.isfinite(latents.sum(dtype=torch.promote_types(latents.dtype, torch.float32)).item()):
+        return frozenset()
+    return frozenset((~torch.isfinite(latents)).flatten(1).any(1).nonzero().flatten().tolist())
 
 
 def _over(values: Tensor, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ forward, so each group of them, sorted by index, offers the batch of its first f
 with t1 the seconds of a request's step alone, t of the batch's. The first factor is Smith's rule for batches; the
 second, how much quicker the batch is than its requests one by one. Where a further row costs as much as the first,
 that is always 1, and the shortest work goes alone; where rows are free, everybody joins. The group with the highest
-gain goes next. tests/benchmarks/sched_sim.py compares this with other policies, and with itself without its parts.
+gain goes next. tests/benchmarks/sched_sim compares this with other policies, and with itself without its parts.
 """
 
 from collections.abc import Callable, Sequence
@@ -101,7 +101,7 @@ class Scheduler:
             raise ValueError(
                 f"max_rows is {max_rows}, but the cost model knows batches up to {cost.max_rows} rows only"
             )
-        self._cost = cost
+        self.cost = cost
         self._max_rows = max_rows
         self._ageing = ageing
         self._efficiency = efficiency
@@ -175,7 +175,7 @@ class Scheduler:
             solo_s = request.num_inference_steps * step_s + decode_s
             remaining_s = steps * step_s + decode_s
             arrival_s = request.arrival_s
-            index = weights[request.priority] * (1 + (now_s - arrival_s) / solo_s) ** ageing
+            index = weights[request.priority] * (1 + max(0.0, now_s - arrival_s) / solo_s) ** ageing
             index /= solo_s * remaining_s
             if request.deadline_s is not None:
                 index *= self._urgency(remaining_s, request.deadline_s - now_s)
@@ -192,7 +192,7 @@ class Scheduler:
 
     def _group(self, stage: Stage, key: Shape) -> "_Group[Request]":
         cap = min(self._max_rows, self._caps.get((stage, key), self._max_rows))
-        return _Group(stage, key, self._cost.curve(stage, key), cap)
+        return _Group(stage, key, self.cost.curve(stage, key), cap)
 
     def _urgency(self, remaining_s: float, left_s: float) -> float:
         """Rises with the square of the share of the time left that its work needs; a lost deadline is no matter."""
@@ -205,7 +205,7 @@ class Scheduler:
     ) -> "_Group[Request] | None":
         """The oldest request's group with it at the head, once its share of the past has paid for its next step."""
         stage, rows = (Stage.DENOISE, oldest.rows) if oldest.remaining_steps else (Stage.VAE_DECODE, 1)
-        price_s = self._cost.seconds(stage, oldest.key, rows) + switch_s(oldest.key.model)
+        price_s = self.cost.seconds(stage, oldest.key, rows) + switch_s(oldest.key.model)
         if self._owed_s < price_s:
             return None
         self._owed_s -= price_s
@@ -215,7 +215,7 @@ class Scheduler:
 
     def _offer(self, group: "_Group[Request]", switching_s: float) -> tuple[float, list[Request]]:
         """The best few of a group to run together, and their gain."""
-        best_gain, best_count = 0.0, 0
+        best_gain, best_count = 0.0, 1
         batch: list[Request] = []
         rows, value, alone_s = 0, 0.0, 0.0
         curve, cap, efficiency = group.curve, group.cap, self._efficiency

@@ -142,6 +142,14 @@ def find_folder(card: ModelCard) -> Path:
         ) from error
 
 
+def weights_revision(card: ModelCard, folder: Path | None) -> str:
+    """Name the weights that are served: the card's revision, or what a folder given for it holds."""
+    if folder is None:
+        return card.source.revision
+    files = sorted(path for path in folder.rglob("*.safetensors") if path.is_file())
+    return f"{folder}: " + ", ".join(f"{file.name} {(s := file.stat()).st_size} {s.st_mtime_ns}" for file in files)
+
+
 def check_folder(card: ModelCard, folder: Path) -> None:
     """See that the folder is the family's pipeline, whole, and free of pickles. Raises ModelLoadError."""
     if not folder.is_dir():

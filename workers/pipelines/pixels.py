@@ -4,10 +4,15 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
+from workers.engine.pipeline import NotNumbersError
+from workers.engine.sampling import not_numbers
+
 
 def vae_decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Decode (N, C, h, w) latents to (N, H, W, 3) uint8 on the CPU."""
+    """Decode (N, C, h, w) latents to (N, H, W, 3) uint8 on the CPU. Raises NotNumbersError."""
     images: Tensor = vae.decode(latents / vae.config.scaling_factor + vae.config.shift_factor, return_dict=False)[0]
+    if bad := not_numbers(images):  # as uint8 it would be a black picture, and nobody would know
+        raise NotNumbersError(f"pixels of {len(bad)} of {len(images)} images")
     return to_pixels(images)
 
 
