@@ -20,11 +20,17 @@ from app.jobs.logs import configure_logs
 from app.jobs.queue import JobQueue
 from app.jobs.scripts import connect
 from app.jobs.store import StoreError, open_store
+from workers.engine.calibration import calibrate
+from workers.engine.cost import CostModel, StepTable
 from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
+from workers.engine.prompt_cache import PromptCache
+from workers.engine.residency import Residency
 from workers.engine.scheduler import Scheduler
 from workers.metrics import WorkerMetrics
+from workers.running_job import default_spec
 from workers.settings import WorkerSettings
+from workers.step_times.table import seed_table
 from workers.worker import HungStepError, Worker, WorkerOptions
 
 log = structlog.get_logger()
@@ -56,6 +62,8 @@ def main() -> int:
 
 
 async def _serve(settings: WorkerSettings) -> int:
+    from workers.pipelines.load import weights_revision  # after the libraries are quiet
+
     stop = asyncio.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
@@ -69,16 +77,33 @@ async def _serve(settings: WorkerSettings) -> int:
     metrics.build_info.labels(version("darkroom-server"), torch.__version__, diffusers.__version__).set(1)
     cards = Catalog.load().only(list(settings.model_folders))
     store = open_store(settings.store_url)
-    pipelines = await asyncio.to_thread(_load, settings, cards, device, metrics)
+    try:
+        pipelines, residency, cost = await asyncio.to_thread(_load, settings, cards, device, metrics)
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(
+            "the device's memory is too small for these models; serve fewer, or let them take turns with"
+            " DARKROOM_MEMORY_BUDGET_GIB"
+        ) from error
     if settings.metrics_port:
         try:
             start_http_server(settings.metrics_port, settings.metrics_host, registry)
         except OSError as error:
             raise SettingsError(f"cannot serve metrics on port {settings.metrics_port}: {error.strerror}") from error
+    prompts = PromptCache(settings.prompt_cache_mib * 1024**2)
+    metrics.prompt_cache_bytes.set_function(lambda: prompts.size_bytes)
+    engine = Engine(
+        pipelines,
+        Scheduler(cost, max_rows=settings.max_rows),
+        time.monotonic,
+        residency=residency,
+        prompts=prompts,
+        preview_every_s=settings.preview_every_s,
+        checkpoint_every_s=settings.checkpoint_every_s,
+    )
     worker = Worker(
         JobQueue(redis, lease_s=settings.lease_s),
         store,
-        Engine(pipelines, Scheduler(settings.max_rows), time.perf_counter),
+        engine,
         cards,
         metrics,
         WorkerOptions(
@@ -90,6 +115,7 @@ async def _serve(settings: WorkerSettings) -> int:
             step_timeout_s=settings.step_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
             encode_threads=settings.encode_threads,
+            revisions={name: weights_revision(card, settings.model_folders[name]) for name, card in cards.items()},
         ),
     )
     log.info("worker_ready", worker_id=settings.worker_id, models=list(cards), device=str(device))
@@ -99,18 +125,38 @@ async def _serve(settings: WorkerSettings) -> int:
 
 def _load(
     settings: WorkerSettings, cards: Catalog, device: torch.device, metrics: WorkerMetrics
-) -> dict[str, StepPipeline]:
+) -> tuple[dict[str, StepPipeline], Residency, CostModel]:
+    """Load every model and look at what it costs; with a memory budget each leaves the device for the next."""
     from workers.pipelines.load import load_pipeline
 
     dtype = _dtype(settings.dtype, device)
-    pipelines = {}
+    budget_bytes = None if settings.memory_budget_gib is None else round(settings.memory_budget_gib * 1024**3)
+    cost = CostModel(measured_before(device, dtype), max_rows=settings.max_rows)
+    pipelines: dict[str, StepPipeline] = {}
     for name, card in cards.items():
         started_s = time.perf_counter()
-        pipelines[name] = load_pipeline(card, settings.model_folders[name], device, dtype)
+        pipeline = load_pipeline(card, settings.model_folders[name], device, dtype, parked=budget_bytes is not None)
         seconds = time.perf_counter() - started_s
         metrics.model_load_seconds.labels(name).set(seconds)
         log.info("model_loaded", model=name, seconds=round(seconds, 2))
-    return pipelines
+        if settings.calibration_s:
+            pipeline.to_device()
+            calibrate(pipeline, default_spec(card), cost, time.perf_counter, settings.max_rows, settings.calibration_s)
+        if budget_bytes is not None:
+            pipeline.to_host()
+        pipelines[name] = pipeline
+    sizes = {name: pipeline.weight_bytes for name, pipeline in pipelines.items()}
+    try:
+        return pipelines, Residency(sizes, budget_bytes), cost
+    except ValueError as error:
+        raise SettingsError(f"DARKROOM_MEMORY_BUDGET_GIB is too small: {error}") from error
+
+
+def measured_before(device: torch.device, dtype: torch.dtype) -> StepTable | None:
+    """What steps took on such a device; None where it was never measured. The tables are of bfloat16."""
+    if device.type != "cuda" or dtype is not torch.bfloat16:
+        return None
+    return seed_table(torch.cuda.get_device_name(device))
 
 
 def _device(name: str) -> torch.device:

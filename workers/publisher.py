@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,9 @@ from torch import Tensor
 from app.catalog.catalog import ModelCard
 from app.jobs.errors import QueueError
 from app.jobs.queue import JobQueue, Verdict
-from app.jobs.schema import ErrorCode, ImageFile, JobError, Stage
+from app.jobs.schema import TERMINAL_STATES, ErrorCode, ImageFile, JobError, Stage
 from app.jobs.store import ImageStore, result_path
-from workers.engine.engine import Drawn, FailureReason
+from workers.engine.report import Drawn, Failed, FailureReason
 from workers.images import encode_image
 from workers.infotext import infotext
 from workers.metrics import WorkerMetrics
@@ -33,19 +34,37 @@ STORAGE_FAILED = JobError(
     message="The picture was drawn, but the image store could not keep it.",
     retryable=True,
 )
-JOB_ERRORS: Mapping[FailureReason, JobError] = {
-    FailureReason.OUT_OF_MEMORY: JobError(
+INVALID_OUTPUT = JobError(
+    code=ErrorCode.INVALID_OUTPUT,
+    message="The model's output was not a number; another seed, fewer steps or a lower guidance may help.",
+    retryable=False,
+)
+# What does not change a picture must not change its bytes.
+_NOT_DRAWN = {"id", "tenant", "n", "metadata", "output_format", "output_compression", "priority", "deadline_s"}
+
+
+def job_error(failed: Failed) -> JobError:
+    """Tell the author what went wrong and, where memory was too small, a size that fits."""
+    match failed.reason:
+        case FailureReason.OUT_OF_MEMORY:
+            return _out_of_memory(failed)
+        case FailureReason.INVALID_OUTPUT:
+            return INVALID_OUTPUT
+        case FailureReason.INTERNAL_ERROR:
+            return INTERNAL_ERROR
+
+
+def _out_of_memory(failed: Failed) -> JobError:
+    spec = failed.request.spec
+    advice = f"try {spec.width // 32 * 16}x{spec.height // 32 * 16} or less"
+    if failed.fits is not None and math.prod(failed.fits) < spec.height * spec.width:
+        height, width = failed.fits
+        advice = f"{width}x{height} did fit on this worker"
+    return JobError(
         code=ErrorCode.OUT_OF_MEMORY,
-        message="The device ran out of memory; a smaller size or fewer images would fit sooner.",
+        message=f"The device's memory is too small for {spec.width}x{spec.height} with {spec.model}; {advice}.",
         retryable=True,
-    ),
-    FailureReason.INVALID_OUTPUT: JobError(
-        code=ErrorCode.INVALID_OUTPUT,
-        message="The model's output was not a number; another seed, fewer steps or a lower guidance may help.",
-        retryable=False,
-    ),
-    FailureReason.INTERNAL_ERROR: INTERNAL_ERROR,
-}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +124,7 @@ class Publisher:
         )
         self._observe(drawn, encoded_s - started_s, stored_s - encoded_s)
 
-    async def complete(self, job: RunningJob) -> None:
+    async def complete(self, job: RunningJob) -> Verdict:
         """Show the job's images, unless it is canceled or no longer ours."""
         result = job.result(
             model_revision=self._revision(job),
@@ -118,12 +137,20 @@ class Publisher:
         if verdict is Verdict.OK:
             self._metrics.job_inference_seconds.labels(job.job.model).observe(time.monotonic() - job.claimed_at_s)
         log.info("job_finished", job_id=job.job.id, status=status, largest_batch=result.largest_batch)
+        return verdict
 
-    async def fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> None:
-        """End the job, or leave it for a later attempt."""
+    async def fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> bool:
+        """End the job, or leave it for a later attempt; say whether it has ended."""
         log.error("job_failed", job_id=job.job.id, code=error.code, exc_info=cause)
         self._metrics.jobs_finished.labels(job.job.model, "failed", error.code).inc()
-        await self._insist(job, lambda: self._queue.fail(job.claim, error))
+        if await self._insist(job, lambda: self._queue.fail(job.claim, error)) is Verdict.LOST:
+            return False
+        if not error.retryable:
+            return True
+        try:
+            return (await self._queue.read(job.job.tenant, job.job.id)).state in TERMINAL_STATES
+        except QueueError:
+            return False
 
     def close(self) -> None:
         """End the encoding threads; what none of them has begun is dropped."""
@@ -151,7 +178,7 @@ class Publisher:
         return data, hashlib.sha256(data).hexdigest()
 
     def _parameters(self, job: RunningJob, index: int) -> dict[str, object]:
-        spec = job.job.model_dump(exclude={"id", "tenant", "n", "metadata", "output_format", "output_compression"})
+        spec = job.job.model_dump(exclude=_NOT_DRAWN)
         return {**spec, "seed": job.job.seeds[index], "model_revision": self._revision(job), "software": "Darkroom"}
 
     def _observe(self, drawn: Drawn, encode_s: float, store_s: float) -> None:

@@ -1,11 +1,34 @@
 """A job this worker holds: its claim, its images in flight, and those already stored."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from app.catalog.catalog import ModelCard
+from app.jobs import schema
 from app.jobs.queue import Claim
 from app.jobs.schema import ImageFile, ImageJob, JobResult, Progress, Stage, StageSeconds
 from workers.engine.request import DenoiseRequest, ImageSpec
+from workers.engine.scheduler import Priority
+
+_PRIORITIES: Mapping[schema.Priority, Priority] = {
+    schema.Priority.LOW: Priority.LOW,
+    schema.Priority.NORMAL: Priority.NORMAL,
+    schema.Priority.HIGH: Priority.HIGH,
+}
+
+
+@dataclass(slots=True)
+class UnfinishedFiles:
+    """Who writes a job's checkpoints and previews: one at a time, and nobody once it is `closed`.
+
+    newest: path -> what makes the bytes that are to be written there next. refused: the store did not take one.
+    """
+
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    newest: dict[str, Callable[[], bytes]] = field(default_factory=dict)
+    closed: bool = False
+    refused: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -21,6 +44,7 @@ class RunningJob:
     image_encode_s: float = 0.0
     store_s: float = 0.0
     reported: Progress | None = None
+    unfinished: UnfinishedFiles = field(default_factory=UnfinishedFiles)
 
     @property
     def job(self) -> ImageJob:
@@ -64,8 +88,11 @@ class RunningJob:
         )
 
 
-def to_requests(job: ImageJob, arrivals: Iterator[int]) -> list[DenoiseRequest]:
-    """One request an image, each with its own seed."""
+def to_requests(claim: Claim, claimed_at_s: float) -> list[DenoiseRequest]:
+    """One request an image, each with its own seed. `claimed_at_s`: on the engine's clock."""
+    job = claim.job
+    # The server's clock can step back; what has not arrived yet would have no slowdown to count.
+    arrival_s = claimed_at_s - max(0.0, claim.age_s)
     return [
         DenoiseRequest(
             id=f"{job.id}/{index}",
@@ -81,7 +108,27 @@ def to_requests(job: ImageJob, arrivals: Iterator[int]) -> list[DenoiseRequest]:
                 max_sequence_length=job.max_sequence_length,
                 seed=seed,
             ),
-            arrival=next(arrivals),
+            arrival_s=arrival_s,
+            priority=_PRIORITIES[job.priority],
+            deadline_s=None if job.deadline_s is None else arrival_s + job.deadline_s,
+            has_siblings=job.n > 1,
         )
         for index, seed in enumerate(job.seeds)
     ]
+
+
+def default_spec(card: ModelCard) -> ImageSpec:
+    """What the model draws when it is told nothing but a prompt."""
+    defaults = card.defaults
+    return ImageSpec(
+        model=card.name,
+        prompt="",
+        negative_prompt=None,
+        height=defaults.height,
+        width=defaults.width,
+        num_inference_steps=defaults.num_inference_steps,
+        guidance_scale=defaults.guidance_scale,
+        true_cfg_scale=1.0,
+        max_sequence_length=defaults.max_sequence_length,
+        seed=0,
+    )

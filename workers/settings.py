@@ -14,7 +14,7 @@ from app.jobs.environment import RedisUrl
 class WorkerSettings(BaseSettings):
     """Environment variables, each with the prefix DARKROOM_."""
 
-    model_config = SettingsConfigDict(env_prefix="DARKROOM_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="DARKROOM_", frozen=True, allow_inf_nan=False)
 
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     store_url: str = "file:///var/lib/darkroom"
@@ -28,12 +28,31 @@ class WorkerSettings(BaseSettings):
         default="auto", description="auto (bfloat16 on a GPU, float32 on a CPU), float32, bfloat16, float16."
     )
     torch_threads: int = Field(default=0, ge=0, description="CPU threads of the engine; 0: torch's own choice.")
-    max_rows: int = Field(default=16, ge=2, description="Most rows in one forward; a guided request is two.")
+    max_rows: int = Field(default=16, ge=2, le=1024, description="Most rows in one forward; a guided request is two.")
     max_images: int = Field(default=24, ge=1, description="No job is claimed while this many images are in flight.")
     encode_threads: int = Field(
         default_factory=lambda: min(4, max(1, (os.cpu_count() or 1) // 2)),
         ge=1,
         description="Threads that encode image files; when not set, half of the CPUs and at most 4.",
+    )
+    memory_budget_gib: float | None = Field(
+        default=None,
+        gt=0,
+        description="GiB of weights on the device at once: the models used last stay, the others wait in host memory."
+        " None: all of them stay.",
+    )
+    prompt_cache_mib: int = Field(default=256, ge=0, description="Encoded prompts that are kept on the device.")
+    preview_every_s: float | None = Field(
+        default=0.5, gt=0, description="Least seconds between two previews of an image; empty: none are made."
+    )
+    checkpoint_every_s: float | None = Field(
+        default=5.0, gt=0, description="Least seconds between two checkpoints of an image; empty: none are kept."
+    )
+    calibration_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="Seconds a model, at the start, to measure what batches cost, looked at between forwards; 0: none,"
+        " it is learnt on the way.",
     )
     lease_s: float = Field(default=15.0, gt=0)
     step_timeout_s: float = Field(default=300.0, gt=0, description="A step longer than this is a hung device.")
@@ -46,6 +65,11 @@ class WorkerSettings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(filter(None, (part.strip() for part in value.split(",")))) if isinstance(value, str) else value
+
+    @field_validator("memory_budget_gib", "preview_every_s", "checkpoint_every_s", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @model_validator(mode="after")
     def _serves_something(self) -> Self:

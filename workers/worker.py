@@ -6,10 +6,9 @@ Everything here runs on one event loop; tensors stay on the engine's thread. It 
 
 import asyncio
 import contextlib
-import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -17,14 +16,17 @@ import structlog
 from app.catalog.catalog import ModelCard
 from app.jobs.errors import QueueError, QueueUnavailableError
 from app.jobs.queue import Claim, JobQueue, Verdict
-from app.jobs.schema import JobError, WorkerInfo
-from app.jobs.store import ImageStore, StoreError
-from workers.engine.engine import Drawn, Engine, Report
-from workers.engine.request import DenoiseRequest
+from app.jobs.schema import WorkerInfo
+from app.jobs.store import ImageStore
+from workers.dispatcher import Dispatcher
+from workers.engine.engine import Engine
+from workers.engine.report import Report
 from workers.engine_thread import EngineThread
+from workers.holdings import Holdings
 from workers.metrics import WorkerMetrics
-from workers.publisher import INTERNAL_ERROR, JOB_ERRORS, STORAGE_FAILED, Publisher, Signature
+from workers.publisher import Publisher, Signature
 from workers.running_job import RunningJob, to_requests
+from workers.unfinished import Unfinished
 
 log = structlog.get_logger()
 
@@ -49,6 +51,7 @@ class WorkerOptions:
     step_timeout_s: float
     drain_timeout_s: float
     encode_threads: int
+    revisions: Mapping[str, str]
 
 
 class Worker:
@@ -67,6 +70,8 @@ class Worker:
         self._cards = cards
         self._metrics = metrics
         self._options = options
+        self._holdings = Holdings(metrics)
+        self._unfinished = Unfinished(store, options.revisions, metrics)
         # A last word may be late by two leases: the job's token fences it.
         self._publisher = Publisher(
             queue,
@@ -78,10 +83,10 @@ class Worker:
             encode_threads=options.encode_threads,
         )
         self._engine = EngineThread(engine, self._deliver, time.monotonic)
-        self._jobs: dict[str, RunningJob] = {}
-        self._finishing: set[asyncio.Task[None]] = set()
-        self._arrivals = itertools.count()
         self._wake = asyncio.Event()
+        self._dispatcher = Dispatcher(
+            self._holdings, self._publisher, self._unfinished, metrics, self._engine.abort, self._wake.set
+        )
         self._stopping = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -126,7 +131,7 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             claims: list[Claim] = []
-            if sum(job.images_left for job in self._jobs.values()) < self._options.max_images:
+            if self._holdings.images_left < self._options.max_images:
                 asked_at_s = time.monotonic()
                 try:
                     claims = await self._queue.claim(self._options.worker_id, token, list(self._cards), 1)
@@ -140,11 +145,17 @@ class Worker:
                 await _wait(self._wake, _CLAIM_FALLBACK_S)
 
     def _start(self, claim: Claim, asked_at_s: float) -> None:
-        requests = to_requests(claim.job, self._arrivals)
-        self._jobs[claim.job.id] = RunningJob(claim, requests, claimed_at_s=asked_at_s, confirmed_at_s=asked_at_s)
-        self._metrics.jobs_in_progress.set(len(self._jobs))
-        self._engine.submit(requests)
+        job = RunningJob(claim, to_requests(claim, asked_at_s), claimed_at_s=asked_at_s, confirmed_at_s=asked_at_s)
+        self._holdings.add(job)
+        self._dispatcher.spawn(job, self._begin(job))
         log.info("job_started", job_id=claim.job.id, model=claim.job.model, images=claim.job.n)
+
+    async def _begin(self, job: RunningJob) -> None:
+        found = await asyncio.gather(*(self._unfinished.find(job, request) for request in job.requests))
+        for request, checkpoint in zip(job.requests, found, strict=True):
+            request.resume = checkpoint
+        if job in self._holdings:
+            self._engine.submit(job.requests)
 
     async def _listen(self) -> None:
         while not self._stopping:
@@ -163,12 +174,12 @@ class Worker:
         # A lease unheard of for this long may be gone soon on the server's clock: stop before somebody else starts.
         # Its own loop, since a call to a server that hangs can take longer than the lease.
         give_up_before_s = time.monotonic() - self._options.lease_s * 2 / 3
-        for job in list(self._jobs.values()):
-            if job.confirmed_at_s < give_up_before_s:
-                self._drop(job, "lease_unconfirmed")
+        for job in self._holdings:
+            if job.confirmed_at_s < give_up_before_s and not job.complete:
+                self._dispatcher.drop(job, "lease_unconfirmed")
 
     async def _publish_progress(self) -> None:
-        reports = [(job, job.progress()) for job in self._jobs.values()]
+        reports = [(job, job.progress()) for job in self._holdings]
         reports = [(job, progress) for job, progress in reports if progress != job.reported]
         verdicts = await self._queue.progress([(job.claim, progress) for job, progress in reports])
         for (job, progress), verdict in zip(reports, verdicts, strict=True):
@@ -180,7 +191,7 @@ class Worker:
             raise HungStepError("the engine's thread ended")
         if self._engine.busy_s() > self._options.step_timeout_s:
             raise HungStepError(f"no step finished in {self._options.step_timeout_s} s")
-        jobs = list(self._jobs.values())
+        jobs = list(self._holdings)
         asked_at_s = time.monotonic()
         for job, verdict in zip(jobs, await self._queue.renew([job.claim for job in jobs]), strict=True):
             job.confirmed_at_s = asked_at_s
@@ -195,81 +206,19 @@ class Worker:
             version=self._options.version,
             models=tuple(self._cards),
             device=self._options.device,
-            jobs_in_progress=len(self._jobs),
+            jobs_in_progress=len(self._holdings),
         )
         await self._queue.heartbeat(info, forget_after_s=forget_after_s)
 
     def _heed(self, job: RunningJob, verdict: Verdict) -> None:
         # A job whose last word is on its way is over already, perhaps: `complete` hears what became of it.
         if verdict is not Verdict.OK and not job.complete:
-            self._drop(job, "canceled" if verdict is Verdict.CANCEL else "lease_lost")
-
-    def _drop(self, job: RunningJob, why: str) -> None:
-        if self._forget(job):
-            self._engine.abort([request.id for request in job.requests])
-            if why == "canceled":
-                self._metrics.jobs_finished.labels(job.job.model, "canceled", "").inc()
-            log.info("job_dropped", job_id=job.job.id, why=why)
-
-    # Hearing from the engine
+            self._dispatcher.drop(job, "canceled" if verdict is Verdict.CANCEL else "lease_lost")
 
     def _deliver(self, report: Report) -> None:
         # A step that outlasts the drain reports to a loop that is gone.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._on_report, report)
-
-    def _on_report(self, report: Report) -> None:
-        if report.rows:
-            self._metrics.batch_rows.labels(report.model).observe(report.rows)
-            self._metrics.denoise_steps.labels(report.model).inc(report.rows)
-            self._metrics.denoise_step_seconds.labels(report.model).observe(report.step_s)
-        for drawn in report.drawn:
-            if (job := self._owner(drawn.request)) is not None:
-                self._finish(job, self._publish(job, drawn))
-        for failed in report.failed:
-            if (job := self._owner(failed.request)) is not None:
-                self._finish(job, self._fail(job, JOB_ERRORS[failed.reason], failed.cause))
-
-    def _owner(self, request: DenoiseRequest) -> RunningJob | None:
-        # A job can come back to the worker that lost it: what its earlier claim still draws is nobody's.
-        job = self._jobs.get(request.id.rpartition("/")[0])
-        return job if job is not None and request in job.requests else None
-
-    def _finish(self, job: RunningJob, work: Coroutine[None, None, None]) -> None:
-        async def guarded() -> None:
-            try:
-                await work
-            except Exception as error:  # the per-job boundary: one job's trouble is not the worker's
-                await self._fail(job, INTERNAL_ERROR, error)
-
-        task = asyncio.create_task(guarded())
-        self._finishing.add(task)
-        task.add_done_callback(self._finishing.discard)
-
-    async def _publish(self, job: RunningJob, drawn: Drawn) -> None:
-        try:
-            await self._publisher.keep(job, drawn)
-        except StoreError as error:
-            await self._fail(job, STORAGE_FAILED, error)
-            return
-        self._wake.set()
-        if job.complete:
-            await self._publisher.complete(job)
-            self._forget(job)
-
-    async def _fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> None:
-        if self._forget(job):
-            self._engine.abort([request.id for request in job.requests])
-            await self._publisher.fail(job, error, cause)
-
-    def _forget(self, job: RunningJob) -> bool:
-        """False when it was forgotten before: then its end is somebody else's."""
-        if self._jobs.get(job.job.id) is not job:
-            return False
-        del self._jobs[job.job.id]
-        self._metrics.jobs_in_progress.set(len(self._jobs))
-        self._wake.set()
-        return True
+            self._loop.call_soon_threadsafe(self._dispatcher.take, report)
 
     # Small print
 
@@ -282,16 +231,16 @@ class Worker:
             await asyncio.sleep(seconds)
 
     async def _drain(self, *, hand_back: bool) -> None:
-        """Hand in what is drawn, within the drain timeout; then hand back the rest.
+        """Hand in what is drawn and save what is half-developed, within the drain timeout; then hand back the rest.
 
         After a hang nothing is handed back: the leases run out, and the job that hangs devices is counted a crash.
         """
         give_up_at_s = time.monotonic() + self._options.drain_timeout_s
         await asyncio.to_thread(self._engine.stop, self._options.drain_timeout_s)
         await asyncio.sleep(0)  # let the engine's last report arrive
-        if self._finishing:
-            await asyncio.wait(self._finishing, timeout=max(0.0, give_up_at_s - time.monotonic()))
-        claims = [job.claim for job in self._jobs.values()] if hand_back else []
+        # However long the last step took, what it and the others saved is worth a moment.
+        await self._dispatcher.finish(max(self._options.drain_timeout_s / 4, give_up_at_s - time.monotonic()))
+        claims = [job.claim for job in self._holdings] if hand_back else []
         try:
             await self._queue.release(claims)
             await self._heartbeat(forget_after_s=0)

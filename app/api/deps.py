@@ -23,20 +23,24 @@ class Services:
     metrics: GatewayMetrics
 
 
-def _services(request: Request) -> Services:
+# Coroutines, though they wait for nothing: FastAPI sends a plain function to a thread, which takes longer than the rest
+# of a poll.
+async def _services(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
 
 
-def _tenant() -> str:
+async def _tenant() -> str:
     # There are no API keys yet: everyone who reaches the server is one tenant.
     return "default"
 
 
-def _base_url(request: Request) -> str:
-    return (_services(request).settings.public_base_url or str(request.base_url)).rstrip("/")
-
-
 ServicesDep = Annotated[Services, Depends(_services)]
+
+
+async def _base_url(request: Request, services: ServicesDep) -> str:
+    return (services.settings.public_base_url or str(request.base_url)).rstrip("/")
+
+
 TenantDep = Annotated[str, Depends(_tenant)]
 BaseUrlDep = Annotated[str, Depends(_base_url)]

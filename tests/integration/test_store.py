@@ -36,8 +36,8 @@ def test_a_result_has_a_path_of_its_job_its_claim_and_its_index() -> None:
 
 
 def test_a_checkpoint_and_a_preview_have_paths_of_their_job_and_index() -> None:
-    assert checkpoint_path("img_1", 2) == "checkpoints/img_1/2.safetensors"
-    assert preview_path("img_1", 2) == "previews/img_1/2.jpg"
+    assert checkpoint_path("img_1", 2) == "checkpoints/img_1-2.safetensors"
+    assert preview_path("img_1", 2) == "previews/img_1-2.jpg"
 
 
 async def test_what_is_put_can_be_got(store: ImageStore) -> None:
@@ -101,7 +101,7 @@ async def test_what_cannot_be_deleted_is_a_store_error_after_the_others_are_gone
     for path in others:
         await store.put(path, b"bytes")
     (tmp_path / "checkpoints").write_text("a file where a folder must be; even root cannot look below it")
-    with pytest.raises(StoreError, match="cannot delete checkpoints/img_1/0"):
+    with pytest.raises(StoreError, match="cannot delete checkpoints/img_1-0"):
         await store.delete([checkpoint_path("img_1", 0), *others])
     assert files(tmp_path) == ["checkpoints"]
 

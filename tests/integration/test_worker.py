@@ -4,43 +4,27 @@ import asyncio
 import hashlib
 import io
 import threading
-from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from prometheus_client import CollectorRegistry
 
 from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
-from app.jobs.schema import ErrorCode, ImageJob, JobRecord, JobState, OutputFormat, Stage
+from app.jobs.schema import ErrorCode, JobState, OutputFormat, Stage
 from app.jobs.store import ImageStore, StoreError, open_store
-from tests.conftest import make_job
+from tests.integration.worker_lab import ENDLESS, MODEL, OPTIONS, in_state, numbered, running, wait_until
 from tests.workers.requests import make_spec
+from workers.engine.cost import CostModel
 from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
 from workers.engine.request import DenoiseRequest
 from workers.engine.scheduler import Scheduler
-from workers.metrics import WorkerMetrics
 from workers.pipelines.load import load_pipeline
-from workers.worker import HungStepError, Worker, WorkerOptions
-
-MODEL = "tiny-sd3"
-ENDLESS = 1_000_000  # steps: more than any machine takes in a test
-OPTIONS = WorkerOptions(
-    worker_id="w1",
-    version="test",
-    device="cpu",
-    max_images=8,
-    lease_s=2.0,
-    step_timeout_s=30.0,
-    drain_timeout_s=5.0,
-    encode_threads=1,
-)
+from workers.worker import HungStepError
 
 
 @pytest.fixture(scope="module")
@@ -52,51 +36,6 @@ def pipeline() -> StepPipeline:
 @pytest.fixture
 def store(tmp_path: Path) -> ImageStore:
     return open_store(f"file://{tmp_path}/images")
-
-
-@dataclass
-class Running:
-    """A worker at work, and what it measures."""
-
-    registry: CollectorRegistry
-    stop: asyncio.Event
-    task: asyncio.Task[None]
-
-    def sample(self, name: str, **labels: str) -> float:
-        return self.registry.get_sample_value(name, labels) or 0.0
-
-
-@asynccontextmanager
-async def running(
-    queue: JobQueue, store: ImageStore, pipeline: StepPipeline, options: WorkerOptions = OPTIONS
-) -> AsyncIterator[Running]:
-    registry = CollectorRegistry()
-    engine = Engine({MODEL: pipeline}, Scheduler(max_rows=16), clock=asyncio.get_running_loop().time)
-    worker = Worker(queue, store, engine, Catalog.load().only([MODEL]), WorkerMetrics(registry), options)
-    stop = asyncio.Event()
-    task = asyncio.create_task(worker.run(stop))
-    try:
-        yield Running(registry, stop, task)
-    finally:
-        stop.set()
-        await asyncio.wait([task])
-
-
-async def wait_until(queue: JobQueue, job: ImageJob, seen: Callable[[JobRecord], bool]) -> JobRecord:
-    for _ in range(500):
-        record = await queue.read(job.tenant, job.id)
-        if seen(record):
-            return record
-        await asyncio.sleep(0.02)
-    raise TimeoutError(f"last seen: {record.state}, {record.progress}")
-
-
-def in_state(state: JobState) -> Callable[[JobRecord], bool]:
-    return lambda record: record.state is state
-
-
-def numbered(number: int, **changes: object) -> ImageJob:
-    return make_job(id=f"img_{number:032x}", width=64, height=64, max_sequence_length=32, **changes)
 
 
 async def test_a_job_becomes_the_picture_that_the_engine_draws(
@@ -244,9 +183,9 @@ async def test_a_hung_step_ends_the_worker(queue: JobQueue, store: ImageStore, p
 async def test_it_draws_what_the_spec_says(queue: JobQueue, store: ImageStore, pipeline: StepPipeline) -> None:
     """The same picture comes from the worker and from an engine of one's own."""
     job = numbered(1, seed=7, num_inference_steps=3, prompt="a small red ring")
-    engine = Engine({MODEL: pipeline}, Scheduler(max_rows=2), clock=lambda: 0.0)
-    engine.admit([DenoiseRequest("own", make_spec(), arrival=0)])
-    own = next(drawn for _ in range(3) for drawn in engine.step().drawn).pixels
+    engine = Engine({MODEL: pipeline}, Scheduler(CostModel(), max_rows=2), clock=lambda: 0.0)
+    engine.admit([DenoiseRequest("own", make_spec(), arrival_s=0.0)])
+    own = next(drawn for _ in range(4) for drawn in engine.step().drawn).pixels
     async with running(queue, store, pipeline):
         await queue.submit(job)
         record = await wait_until(queue, job, in_state(JobState.COMPLETED))

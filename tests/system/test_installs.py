@@ -43,6 +43,7 @@ def test_a_worker_installs_and_draws_without_fastapi(tmp_path: Path) -> None:
     code = """
 import time, torch
 from app.catalog.catalog import Catalog
+from workers.engine.cost import CostModel
 from workers.engine.engine import Engine
 from workers.engine.request import DenoiseRequest, ImageSpec
 from workers.engine.scheduler import Scheduler
@@ -50,8 +51,9 @@ from workers.pipelines.load import load_pipeline
 import workers.__main__
 card = Catalog.load()["tiny-flux-schnell"]
 pipeline = load_pipeline(card, None, torch.device("cpu"), torch.float32)
-engine = Engine({card.name: pipeline}, Scheduler(2), time.perf_counter)
+engine = Engine({card.name: pipeline}, Scheduler(CostModel(), max_rows=2), time.perf_counter)
 engine.admit([DenoiseRequest("a", ImageSpec(card.name, "a red ring", None, 64, 64, 1, 0.0, 1.0, 32, 1), 0)])
+engine.step()
 assert engine.step().drawn[0].pixels.shape == (64, 64, 3)
 """
     subprocess.run([python, "-P", "-c", code], check=True, cwd=tmp_path)

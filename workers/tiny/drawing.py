@@ -10,10 +10,13 @@ from tqdm import tqdm
 from transformers import CLIPTokenizer
 
 from app.catalog.catalog import Catalog, ModelCard
-from workers.engine.engine import Drawn, Engine
+from workers.engine.cost import CostModel
+from workers.engine.engine import Engine
+from workers.engine.report import Drawn
 from workers.engine.request import DenoiseRequest, ImageSpec
 from workers.engine.scheduler import Scheduler
 from workers.pipelines.load import load_pipeline
+from workers.running_job import default_spec
 from workers.tiny.render import Picture
 
 MAX_ROWS = 16  # of a batch
@@ -36,20 +39,7 @@ class Artist:
 
     def spec(self, model: str, prompt: str, seed: int, **changes: object) -> ImageSpec:
         """A request at the model's defaults, but for these changes."""
-        defaults = self.cards[model].defaults
-        spec = ImageSpec(
-            model=model,
-            prompt=prompt,
-            negative_prompt=None,
-            height=defaults.height,
-            width=defaults.width,
-            num_inference_steps=defaults.num_inference_steps,
-            guidance_scale=defaults.guidance_scale,
-            true_cfg_scale=1.0,
-            max_sequence_length=defaults.max_sequence_length,
-            seed=seed,
-        )
-        return replace(spec, **changes)  # type: ignore[arg-type]
+        return replace(default_spec(self.cards[model]), prompt=prompt, seed=seed, **changes)  # type: ignore[arg-type]
 
     def clip_tokens(self, model: str, prompt: str) -> list[int]:
         """The prompt as CLIP's tokens, uncut."""
@@ -58,7 +48,7 @@ class Artist:
 
     def draw(self, specs: Sequence[ImageSpec], title: str | None = None) -> list[Picture]:
         """Draw them all, in batches, with a progress bar if it has a title. Raises DrawingError."""
-        engine = Engine(self._pipelines, Scheduler(MAX_ROWS), time.monotonic)
+        engine = Engine(self._pipelines, Scheduler(CostModel(), max_rows=MAX_ROWS), time.monotonic)
         waiting = [DenoiseRequest(str(i), spec, i) for i, spec in enumerate(specs)]
         pictures: dict[str, Picture] = {}
         with tqdm(total=len(specs), desc=title, unit="picture", mininterval=5, disable=title is None) as bar:
