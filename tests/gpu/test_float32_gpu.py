@@ -5,25 +5,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from app.catalog.catalog import Catalog
+from tests.gpu.cuda import NEEDS_CUDA, load
 from tests.workers.requests import make_spec
 from tests.workers.steps import noise_batch
-from workers.pipelines.load import load_pipeline
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and torch sees none"),
-]
-
-CUDA = torch.device("cuda")
+pytestmark = NEEDS_CUDA
 
 
 # The bundled weights are kept in float16, so that float16 and float32 pipelines hold the same numbers.
 @pytest.mark.parametrize("model", ["tiny-flux-dev", "tiny-sd3"])
 @torch.inference_mode()
 def test_it_is_what_float32_weights_give(model: str) -> None:
-    half = load_pipeline(Catalog.load()[model], None, CUDA, torch.float16)
-    full = load_pipeline(Catalog.load()[model], None, CUDA, torch.float32)
+    half = load(model, torch.float16)
+    full = load(model, torch.float32)
     batch = noise_batch(half, make_spec(model=model))
     exact = full.denoise(
         replace(

@@ -18,11 +18,12 @@ from tests.benchmarks.gpu.architectures import published, tiny
 from tests.benchmarks.gpu.cell import COMPILED, EAGER, Cell
 from tests.benchmarks.gpu.flops import StepFlops, measured_peak_flops, peak_flops
 from tests.benchmarks.gpu.grid import Grid
-from tests.benchmarks.gpu.machine import command_line, describe_machine, slug
+from tests.benchmarks.gpu.machine import command_line, describe_machine
 from tests.benchmarks.gpu.plan import full_plan, tiny_plan
 from tests.benchmarks.gpu.report import line, print_report
 from tests.benchmarks.gpu.results import OUT_OF_MEMORY, SECTIONS, OtherMachineError, Results
 from tests.benchmarks.gpu.shelf import Shelf
+from workers.step_times.table import slug
 
 _RESULTS = Path(__file__).parents[1] / "results"
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -36,15 +35,6 @@ def describe_machine(device: torch.device) -> dict[str, Any]:
 
 def command_line() -> str:
     return " ".join(["python -m tests.benchmarks.gpu", *sys.argv[1:]])
-
-
-def slug(name: str) -> str:
-    """A file name's part.
-
-    >>> slug("NVIDIA H100 80GB HBM3")
-    'nvidia-h100-80gb-hbm3'
-    """
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _driver() -> str | None:

@@ -11,6 +11,7 @@ from tests.benchmarks.gpu.architectures import Model
 from tests.benchmarks.gpu.batches import image_spec
 from tests.benchmarks.gpu.cell import COMPILED, Cell
 from tests.benchmarks.gpu.shelf import Shelf, wrap
+from workers.engine.cost import CostModel
 from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
 from workers.engine.request import DenoiseRequest, ImageSpec
@@ -59,7 +60,7 @@ def cells(shelf: Shelf, mix: Mix, mode: str) -> list[Cell]:
 
 
 def make_engine(model: Model, pipeline: StepPipeline, max_rows: int) -> Engine:
-    return Engine({model.name: pipeline}, Scheduler(max_rows), time.perf_counter)
+    return Engine({model.name: pipeline}, Scheduler(CostModel(), max_rows=max_rows), time.perf_counter)
 
 
 def _cell(shelf: Shelf, mix: Mix, runner: Runner, mode: str) -> Cell:
@@ -98,7 +99,7 @@ def _measure(shelf: Shelf, mix: Mix, runner: Runner, mode: str, images: int) -> 
     def draw(specs: Sequence[ImageSpec]) -> float:
         started_s = time.perf_counter()
         if runner == "engine":
-            _draw_with_engine(make_engine(model, wrap(model, stock), mix.max_rows), specs)
+            _draw_with_engine(make_engine(model, wrap(model, stock, shelf.device), mix.max_rows), specs)
         else:
             _draw_with_stock(stock, specs)
         return time.perf_counter() - started_s
@@ -115,7 +116,7 @@ def _measure(shelf: Shelf, mix: Mix, runner: Runner, mode: str, images: int) -> 
 
 
 def _draw_with_engine(engine: Engine, specs: Sequence[ImageSpec]) -> None:
-    reports = [engine.admit([DenoiseRequest(id=str(i), spec=spec, arrival=i) for i, spec in enumerate(specs)])]
+    reports = [engine.admit([DenoiseRequest(id=str(i), spec=spec, arrival_s=i) for i, spec in enumerate(specs)])]
     while len(engine):
         reports.append(engine.step())
     failed = [failure for report in reports for failure in report.failed]

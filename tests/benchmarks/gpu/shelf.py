@@ -42,7 +42,7 @@ class Shelf:
 
     def step_pipeline(self, model: Model, *, compiled: bool) -> StepPipeline:
         """Our own pipeline with the transformer alone: it can draw noise and denoise."""
-        return wrap(model, self.stock(model, compiled=compiled, whole=False))
+        return wrap(model, self.stock(model, compiled=compiled, whole=False), self.device)
 
     def stock(self, model: Model, *, compiled: bool, whole: bool) -> Any:
         """diffusers' own pipeline: whole, or with the transformer alone."""
@@ -118,8 +118,9 @@ def assemble(model: Model, parts: dict[str, Any], *, whole: bool) -> Any:
     return pipeline
 
 
-def wrap(model: Model, stock: Any) -> StepPipeline:
-    return FluxStepPipeline(stock) if model.family is Family.FLUX else SD3StepPipeline(stock)
+def wrap(model: Model, stock: Any, device: torch.device) -> StepPipeline:
+    kind = FluxStepPipeline if model.family is Family.FLUX else SD3StepPipeline
+    return kind(stock, device, latent_rgb=None)
 
 
 def _blocks(transformer: Any) -> list[Any]:

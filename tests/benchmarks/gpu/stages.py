@@ -75,8 +75,8 @@ def _copy(shelf: Shelf, size: int) -> Mapping[str, Any]:
 
 def _png(size: int) -> Mapping[str, Any]:
     pixels = _picture(size)
-    timing = measure(lambda: encode_image(pixels, OutputFormat.PNG, None, {}), torch.device("cpu"))
-    return asdict(timing) | {"kib": len(encode_image(pixels, OutputFormat.PNG, None, {})) / 1024}
+    timing = measure(lambda: encode_image(pixels, OutputFormat.PNG, None, {}, ""), torch.device("cpu"))
+    return asdict(timing) | {"kib": len(encode_image(pixels, OutputFormat.PNG, None, {}, "")) / 1024}
 
 
 def _build(shelf: Shelf, name: str) -> Mapping[str, Any]:

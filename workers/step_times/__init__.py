@@ -1,0 +1,1 @@
+"""What steps cost on GPUs that were measured, one JSON file a GPU."""
