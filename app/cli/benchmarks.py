@@ -21,6 +21,6 @@ def benchmark_module(name: str) -> str:
 
 
 def benchmarks(folder: Path) -> list[str]:
-    """List what can be run: modules, and packages with a `__main__`."""
-    modules = [path.stem for path in folder.glob("[!_]*.py")]
+    """List what can be run: modules that do something when run, and packages with a `__main__`."""
+    modules = [path.stem for path in folder.glob("[!_]*.py") if '__name__ == "__main__"' in path.read_text("utf-8")]
     return sorted([*modules, *(path.parent.name for path in folder.glob("*/__main__.py"))])

@@ -24,7 +24,9 @@ def test_a_benchmark_gets_its_own_options() -> None:
 def test_an_unknown_name_is_answered_with_those_that_are_there() -> None:
     done = darkroom("bench", "speed")
     assert done.returncode == 2
-    assert done.stderr.startswith("darkroom: unknown benchmark 'speed'; there are: gpu, parity, ")
+    assert done.stderr.startswith(
+        "darkroom: unknown benchmark 'speed'; there are: gpu, image_encode, parity, poll_latency, sched_sim, "
+    )
 
 
 def test_an_installed_package_has_none_and_says_where_they_are(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import argparse
 import random
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from diffusers import FluxPipeline, StableDiffusion3Pipeline
@@ -20,8 +20,11 @@ from rich.table import Table
 from torch import Tensor
 
 from app.catalog.catalog import Catalog
-from workers.engine.engine import Drawn, Engine
+from tests.benchmarks.report import write_json
+from tests.workers.requests import flat_cost
+from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
+from workers.engine.report import Drawn
 from workers.engine.request import DenoiseRequest, ImageSpec
 from workers.engine.scheduler import Scheduler
 from workers.pipelines.load import find_folder, load_pipeline
@@ -29,6 +32,7 @@ from workers.pipelines.load import find_folder, load_pipeline
 MODELS = ("tiny-flux-schnell", "tiny-flux-dev", "tiny-sd3")
 LIMIT = 1e-4  # of any latent, in double precision; norms of the stock transformers are in single even then
 PIXEL_LIMIT = 1  # of 255, in either
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,17 @@ def random_specs(count: int, seed: int) -> list[ImageSpec]:
     ]
 
 
-def load_bundled(dtype: torch.dtype = torch.float32) -> dict[str, StepPipeline]:
+def load_bundled(dtype: torch.dtype = torch.float32, device: torch.device = _CPU) -> dict[str, StepPipeline]:
     catalog = Catalog.load()
-    return {name: load_pipeline(catalog[name], None, torch.device("cpu"), dtype) for name in MODELS}
+    return {name: load_pipeline(catalog[name], None, device, dtype) for name in MODELS}
 
 
 def draw_in_churn(pipelines: Mapping[str, StepPipeline], specs: Iterable[ImageSpec], seed: int) -> list[Drawn]:
     """Draw all of them, with newcomers at random step boundaries."""
     pick = random.Random(seed)
-    engine = Engine(pipelines, Scheduler(max_rows=16), time.perf_counter)
-    waiting = [DenoiseRequest(id=str(i), spec=spec, arrival=i) for i, spec in enumerate(specs)]
+    # Rows are thought to be free, so that batches are as full as can be.
+    engine = Engine(pipelines, Scheduler(flat_cost(*pipelines), max_rows=16), time.perf_counter)
+    waiting = [DenoiseRequest(id=str(i), spec=spec, arrival_s=i) for i, spec in enumerate(specs)]
     drawn: list[Drawn] = []
     while waiting or len(engine):
         newcomers = [waiting.pop() for _ in range(min(len(waiting), pick.choice([0, 1, 2, 4])))]
@@ -132,13 +137,16 @@ def main() -> None:
     options = parser.parse_args()
     console = Console(width=110)
     passed = True
+    figures: dict[str, object] = {}
     for dtype in (torch.float64, torch.float32):
         comparisons = compare(options.count, options.seed, dtype)
+        figures[str(dtype)] = [asdict(comparison) for comparison in comparisons]
         console.print(_table(comparisons, str(dtype).removeprefix("torch.")))
         worst = max(comparisons, key=lambda c: c.latent_difference)
         console.print(f"worst {worst.latent_difference:.1e}: {worst.spec}\n")
         passed &= max(c.pixel_difference for c in comparisons) <= PIXEL_LIMIT
         passed &= dtype is torch.float32 or worst.latent_difference <= LIMIT
+    write_json("parity", figures)
     if not passed:
         console.print(f"More than {LIMIT:.0e} in double precision, or {PIXEL_LIMIT} of 255 in pixels.")
         raise SystemExit(1)

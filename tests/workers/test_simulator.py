@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.benchmarks.policies import POLICIES
-from tests.benchmarks.simulator import Machine, requests_for, simulate
-from tests.benchmarks.workloads import RequestClass, arrivals
+from tests.benchmarks.sched_sim.policies import POLICIES
+from tests.benchmarks.sched_sim.simulator import Machine, requests_for, simulate
+from tests.benchmarks.sched_sim.workloads import RequestClass, arrivals
 from workers.engine.cost import TEXT_ENCODE_SIZE, CostModel, Stage, TableShape
 
 LOAD = 0.8
