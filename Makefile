@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-serve tiny-models evaluate test-installs test-bench constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -28,9 +28,10 @@ format: .venv/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/.dev  ## parity, step overhead, poll latency and image files, printed
+bench: .venv/.dev  ## parity, step overhead, scheduling policies, poll latency and image files, printed
 	$(BIN)/python -m tests.benchmarks.parity
 	$(BIN)/python -m tests.benchmarks.step_overhead
+	$(BIN)/python -m tests.benchmarks.sched_sim
 	$(BIN)/python -m tests.benchmarks.poll_latency
 	$(BIN)/python -m tests.benchmarks.image_encode
 

@@ -3,8 +3,8 @@
 | path                                            | holds                               | deleted by            |
 |-------------------------------------------------|-------------------------------------|-----------------------|
 | results/<job id>/<claim token>/<index>.<format> | a finished picture                  | nobody yet            |
-| checkpoints/<job id>/<index>.safetensors        | latents of a picture half developed | the worker, see below |
-| previews/<job id>/<index>.jpg                   | the latest preview of a picture     | the worker, see below |
+| checkpoints/<job id>-<index>.safetensors        | latents of a picture half developed | the worker, see below |
+| previews/<job id>-<index>.jpg                   | the latest preview of a picture     | the worker, see below |
 
 The token in a result's path keeps two workers that drew the same job apart; readers follow the job's record only. A
 checkpoint has none, since it is for whichever worker comes next, and neither has a preview: the latest one counts. The
@@ -98,11 +98,11 @@ def result_path(job_id: str, token: str, index: int, extension: str) -> str:
 
 
 def checkpoint_path(job_id: str, index: int) -> str:
-    return f"checkpoints/{job_id}/{index}.safetensors"
+    return f"checkpoints/{job_id}-{index}.safetensors"
 
 
 def preview_path(job_id: str, index: int) -> str:
-    return f"previews/{job_id}/{index}.jpg"
+    return f"previews/{job_id}-{index}.jpg"
 
 
 def _folder(url: str) -> Path:
