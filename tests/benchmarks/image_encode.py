@@ -8,13 +8,10 @@ spoils them less. Every PNG is decoded and compared before it is timed. `results
 
 import argparse
 import io
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from app.jobs.schema import OutputFormat
+from tests.benchmarks.report import write_json
 from workers.images import encode_image
 from workers.tiny.drawing import Artist
 from workers.tiny.render import Picture
 
-COMMAND = "python -m tests.benchmarks.image_encode"
-RESULT = Path(__file__).parent / "results" / "image-encode.json"
 BUNDLED = Path(__file__).parents[2] / "workers" / "tiny" / "models"
 MODEL = "tiny-flux-schnell"
 SIZES = (512, 1024)
@@ -137,15 +133,7 @@ def main() -> None:
         row = (cost.picture, cost.size, cost.encoder, cost.cpu_ms, f"{cost.kib:.0f}", cost.times_baseline)
         table.add_row(*map(str, row), end_section=cost.encoder == list(ENCODERS)[-1])
     Console(width=100).print(table)
-    RESULT.parent.mkdir(exist_ok=True)
-    versions = {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()}
-    report = {
-        "command": f"{COMMAND} --repeats {options.repeats}",
-        "versions": versions,
-        "machine": platform.machine(),
-        "costs": [asdict(cost) for cost in found],
-    }
-    RESULT.write_text(json.dumps(report, indent=1) + "\n")
+    write_json("image-encode", {"costs": [asdict(cost) for cost in found]}, libraries=LIBRARIES)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,7 @@ RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy")
 
 
-def write_json(
-    name: str, figures: Mapping[str, object], *, libraries: tuple[str, ...] = LIBRARIES, folder: Path = RESULTS
-) -> Path:
+def write_json(name: str, figures: Mapping[str, object], *, libraries: tuple[str, ...] = LIBRARIES) -> Path:
     """Write `NAME.json` with the command, the machine and the versions of the libraries beside the figures."""
     module = Path(sys.argv[0]).stem if Path(sys.argv[0]).stem != "__main__" else Path(sys.argv[0]).parent.name
     report = {
@@ -25,8 +23,8 @@ def write_json(
         "versions": {library: version(library) for library in libraries},
         **figures,
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{name}.json"
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     Console(stderr=True).print(f"written: {path}")
     return path

@@ -9,35 +9,21 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-import torch
 from obstore.store import LocalStore
 from PIL import Image
 from torch import Tensor
 
-from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue, Verdict
 from app.jobs.schema import ImageJob, JobRecord, JobState
-from app.jobs.store import ImageNotStoredError, ImageStore, checkpoint_path, open_store, preview_path
+from app.jobs.store import ImageNotStoredError, ImageStore, checkpoint_path, preview_path
 from tests.integration.worker_lab import ENDLESS, MODEL, OPTIONS, in_state, numbered, running, wait_until
 from workers.engine.batch import DenoiseBatch
 from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
 from workers.engine.report import Report
-from workers.pipelines.load import load_pipeline
 from workers.worker import HungStepError
 
 STEPS = 100
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> StepPipeline:
-    torch.set_num_threads(1)
-    return load_pipeline(Catalog.load()[MODEL], None, torch.device("cpu"), torch.float32)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return open_store(f"file://{tmp_path}/images")
 
 
 def beyond(step: int) -> Callable[[JobRecord], bool]:

@@ -6,16 +6,13 @@ import io
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
-from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
 from app.jobs.schema import ErrorCode, JobState, OutputFormat, Stage
-from app.jobs.store import ImageStore, StoreError, open_store
+from app.jobs.store import ImageStore, StoreError
 from tests.integration.worker_lab import ENDLESS, MODEL, OPTIONS, in_state, numbered, running, wait_until
 from tests.workers.requests import make_spec
 from workers.engine.cost import CostModel
@@ -23,19 +20,7 @@ from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
 from workers.engine.request import DenoiseRequest
 from workers.engine.scheduler import Scheduler
-from workers.pipelines.load import load_pipeline
 from workers.worker import HungStepError
-
-
-@pytest.fixture(scope="module")
-def pipeline() -> StepPipeline:
-    torch.set_num_threads(1)
-    return load_pipeline(Catalog.load()[MODEL], None, torch.device("cpu"), torch.float32)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> ImageStore:
-    return open_store(f"file://{tmp_path}/images")
 
 
 async def test_a_job_becomes_the_picture_that_the_engine_draws(
