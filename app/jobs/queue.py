@@ -11,12 +11,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
+from pydantic import BaseModel, ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 
-from app.jobs.errors import JobNotFoundError, QueueFullError, QueueUnavailableError, UnreadableJobError
-from app.jobs.keys import WAKE_CHANNEL
-from app.jobs.records import parse_record, parse_workers
+from app.jobs.errors import (
+    JobNotFoundError,
+    KeyReusedError,
+    QueueFullError,
+    QueueUnavailableError,
+    TenantFullError,
+    UnreadableJobError,
+)
+from app.jobs.keys import CHANGED_CHANNEL, WAKE_CHANNEL
+from app.jobs.records import parse_record, parse_stats
 from app.jobs.schema import (
     ErrorCode,
     ImageJob,
@@ -24,7 +32,6 @@ from app.jobs.schema import (
     JobRecord,
     JobResult,
     JobState,
-    LaneStats,
     Progress,
     QueueStats,
     WorkerInfo,
@@ -37,13 +44,20 @@ LEASE_S = 15.0
 MAX_ATTEMPTS = 3
 MAX_CRASHES = 3
 MAX_QUEUED = 10_000
+MAX_OPEN = 10_000
+IDEMPOTENCY_S = 24 * 3600
 _LIST_SCAN_LIMIT = 2_000
+_OUTAGE_S = 3.0
+_NEWER_WORKER_S = 5.0
+_OF_A_NEWER_VERSION = {"extra_forbidden", "enum", "literal_error"}
 
 WORKER_LOST = JobError(
     code=ErrorCode.WORKER_LOST,
     message="The worker drawing this image disappeared, more than once; the job was given up.",
     retryable=True,
 )
+
+
 _UNREADABLE = JobError(
     code=ErrorCode.INTERNAL_ERROR,
     message="The worker could not read this job: another version of Darkroom wrote it.",
@@ -66,22 +80,34 @@ class Claim:
 
     age_s: since it was submitted, by the server's clock, when it was claimed.
     started_before: an earlier attempt may have left checkpoints; also True where this very claim was asked twice.
+    alone: a suspect, which nothing else may run beside. lost_steps: what its last worker had taken when it died.
     """
 
     job: ImageJob
     token: str
     age_s: float
     started_before: bool
+    alone: bool = False
+    lost_steps: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A client's own name for a request, and the hash by which another request under that name is found out."""
+
+    key: str
+    body_sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What one `tick` moved."""
+    """What one `tick` moved. blameless: those of the requeued whose leases ended because the queue was away."""
 
     requeued: int
     dead: int
     canceled: int
     retried: int
+    blameless: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +127,7 @@ class JobQueue:
         *,
         lease_s: float = LEASE_S,
         max_queued: int = MAX_QUEUED,
+        max_open: int = MAX_OPEN,
         max_attempts: int = MAX_ATTEMPTS,
         max_crashes: int = MAX_CRASHES,
     ) -> None:
@@ -108,16 +135,42 @@ class JobQueue:
         self._run = Scripts(redis).run
         self._lease_ms = round(lease_s * 1000)
         self._max_queued = max_queued
+        self._max_open = max_open
         self._max_attempts = max_attempts
         self._max_crashes = max_crashes
 
     # Gateway side
 
-    async def submit(self, job: ImageJob) -> None:
-        """Put a job in its model's lane. Raises QueueFullError or StorageFullError."""
-        reply = await self._run("submit", job.id, job.tenant, job.model, job.model_dump_json(), self._max_queued)
-        if reply[0] == "FULL":
-            raise QueueFullError(job.model, int(reply[1]))
+    async def submit(self, job: ImageJob, *, cost_s: float = 1.0, idempotency: Idempotency | None = None) -> str:
+        """Put a job in line and return its id, or that of the job which came with the same idempotency key before.
+
+        cost_s: GPU-seconds that it should take, by which tenants are treated fairly. Raises QueueFullError,
+        TenantFullError, KeyReusedError or StorageFullError.
+        """
+        reply = await self._run(
+            "submit",
+            job.id,
+            job.tenant,
+            job.model,
+            job.priority,
+            max(1, round(cost_s * 1000)),
+            written(job),
+            self._max_queued,
+            self._max_open,
+            idempotency.key if idempotency else "",
+            idempotency.body_sha256 if idempotency else "",
+            IDEMPOTENCY_S * 1000,
+        )
+        match reply:
+            case ["FULL", queued, retry_ms]:
+                raise QueueFullError(job.model, int(queued), retry_ms / 1000)
+            case ["TENANT_FULL", open_jobs, retry_ms]:
+                raise TenantFullError(int(open_jobs), retry_ms / 1000)
+            case ["REUSED"]:
+                raise KeyReusedError("this idempotency key came with another request before")
+            case [_, job_id]:
+                return str(job_id)
+        raise AssertionError(reply)
 
     async def read(self, tenant: str, job_id: str) -> JobRecord:
         """Fetch one record. Raises JobNotFoundError or UnreadableJobError."""
@@ -144,38 +197,46 @@ class JobQueue:
             raise JobNotFoundError(job_id)
 
     async def stats(self) -> QueueStats:
-        in_progress, delayed, dead, lanes, workers = await self._run("stats")
-        return QueueStats(
-            lanes={
-                lane: LaneStats(queued=queued, oldest_s=oldest_ms / 1000)
-                for lane, queued, oldest_ms in zip(lanes[::3], lanes[1::3], lanes[2::3], strict=True)
-            },
-            in_progress=in_progress,
-            delayed=delayed,
-            dead=dead,
-            workers=tuple(parse_workers(workers)),
-        )
+        return parse_stats(await self._run("stats"))
+
+    @asynccontextmanager
+    async def changes(self) -> AsyncIterator[AsyncIterator[str]]:
+        """Listen for ids of jobs whose records changed. Messages can be missed: the record is the truth."""
+        async with self._redis.pubsub() as pubsub:
+            with translated_errors():
+                await pubsub.subscribe(CHANGED_CHANNEL)
+            yield _messages(pubsub)
 
     # Worker side
 
-    async def claim(self, worker: str, token: str, lanes: Sequence[str], most: int) -> list[Claim]:
-        """Take up to `most` of the oldest jobs of these lanes, with a lease. Asking again with one token is safe.
+    async def claim(
+        self, worker: str, token: str, lanes: Sequence[str], most: int, *, idle: bool = True
+    ) -> list[Claim]:
+        """Take up to `most` jobs of these lanes, with a lease. Asking again with one token is safe.
 
-        A job that this version cannot read fails, and the others are returned.
+        idle: the worker holds nothing. A suspect is given to an idle worker only, and alone; a busy one that should take
+        it gets nothing until it is idle. A job of a newer version is handed back for another worker, one that nobody can
+        read fails.
         """
+        reply = await self._run("claim", token, worker, most, self._lease_ms, int(idle), *lanes)
         claims = []
-        for job_id, spec, age_ms, started_before in await self._run(
-            "claim", token, worker, most, self._lease_ms, *lanes
-        ):
+        for job_id, spec, age_ms, started_before, alone, lost_steps in reply:
             try:
                 job = ImageJob.model_validate_json(spec)
-            except ValueError:
-                log.error("job_unreadable", job_id=job_id)
+            except ValidationError as error:
                 with suppress(QueueUnavailableError):  # the others are in hand; this one's lease ends by itself
-                    await self._run("fail", job_id, token, _UNREADABLE.model_dump_json(), -1, self._max_attempts)
+                    await self._decline(job_id, token, error)
             else:
-                claims.append(Claim(job, token, age_s=age_ms / 1000, started_before=started_before == 1))
+                claims.append(Claim(job, token, age_ms / 1000, started_before == 1, alone == 1, lost_steps))
         return claims
+
+    async def _decline(self, job_id: str, token: str, error: ValidationError) -> None:
+        if {problem["type"] for problem in error.errors()} <= _OF_A_NEWER_VERSION:
+            log.warning("job_of_a_newer_version", job_id=job_id)
+            await self._run("release", round(_NEWER_WORKER_S * 1000), job_id, token)
+        else:
+            log.error("job_unreadable", job_id=job_id)
+            await self._run("fail", job_id, token, _UNREADABLE.model_dump_json(), -1, self._max_attempts)
 
     async def renew(self, claims: Sequence[Claim]) -> list[Verdict]:
         """Extend the leases of these jobs."""
@@ -188,30 +249,37 @@ class JobQueue:
         """Publish how far these jobs are."""
         if not reports:
             return []
-        words = [word for claim, report in reports for word in (claim.job.id, claim.token, report.model_dump_json())]
+        words = [
+            word
+            for claim, report in reports
+            for word in (claim.job.id, claim.token, report.model_dump_json(), report.step)
+        ]
         return [Verdict(word) for word in await self._run("progress", *words)]
 
     async def complete(self, claim: Claim, result: JobResult) -> Verdict:
         """Make the result visible, if the job is still this claim's."""
-        return Verdict(await self._run("complete", claim.job.id, claim.token, result.model_dump_json()))
+        return Verdict(await self._run("complete", claim.job.id, claim.token, written(result)))
 
     async def fail(self, claim: Claim, error: JobError, *, retry_after_s: float = 1.0) -> Verdict:
-        """End the job with an error, or put it back for later when the error is retryable and attempts are left."""
+        """End the job with an error, or put it back for later when the error is retryable and attempts are left.
+
+        retry_after_s: before the second attempt; doubled before each further one, at most a minute.
+        """
         retry_ms = round(retry_after_s * 1000) if error.retryable else -1
         return Verdict(
             await self._run("fail", claim.job.id, claim.token, error.model_dump_json(), retry_ms, self._max_attempts)
         )
 
     async def release(self, claims: Sequence[Claim]) -> list[Verdict]:
-        """Hand jobs back unfinished, to their old place in line."""
+        """Hand jobs back unfinished: they go first again."""
         if not claims:
             return []
         pairs = [word for claim in claims for word in (claim.job.id, claim.token)]
-        return [Verdict(word) for word in await self._run("release", *pairs)]
+        return [Verdict(word) for word in await self._run("release", 0, *pairs)]
 
     async def heartbeat(self, info: WorkerInfo, *, forget_after_s: float) -> None:
         """Say that a worker lives; with 0 seconds, that it is gone."""
-        await self._run("heartbeat", info.id, info.model_dump_json(), round(forget_after_s * 1000))
+        await self._run("heartbeat", info.id, written(info), round(forget_after_s * 1000))
 
     @asynccontextmanager
     async def wakes(self) -> AsyncIterator[AsyncIterator[str]]:
@@ -225,7 +293,15 @@ class JobQueue:
 
     async def tick(self) -> Tick:
         """Move what time has moved: expired leases back to their lanes, due retries too."""
-        reply = await self._run("tick", self._max_crashes, WORKER_LOST.model_dump_json(), 100)
+        reply = await self._run(
+            "tick",
+            self._max_crashes,
+            self._max_attempts,
+            WORKER_LOST.model_dump_json(),
+            100,
+            round(_OUTAGE_S * 1000),
+            self._lease_ms,
+        )
         return Tick(*reply)
 
     async def ping(self) -> None:
@@ -244,6 +320,11 @@ class JobQueue:
             except UnreadableJobError:
                 log.error("job_unreadable", job_id=job_id)
         return tuple(records)
+
+
+def written(message: BaseModel) -> str:
+    """As it is kept: without what is at its default, which a reader of an older version may not know."""
+    return message.model_dump_json(exclude_defaults=True)
 
 
 async def _messages(pubsub: PubSub) -> AsyncIterator[str]:

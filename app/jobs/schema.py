@@ -1,7 +1,9 @@
 """What crosses the queue: a job as a worker is told it, and its record as everyone reads it.
 
-Every message is frozen and refuses fields that it does not know. Golden copies live in tests/contract/golden. A field
-that came later has a default: what an older version wrote is still read (tests/contract/older).
+Every message is frozen. Golden copies live in tests/contract/golden. Versions live side by side while a server is
+renewed, so a field that came later has a default (what an older version wrote is still read: tests/contract/older),
+and fields at their defaults are not written (what uses nothing new is still read by an older version). A worker that
+meets a field it does not know hands the job back for another to draw; where a message is only shown, it is passed over.
 """
 
 from enum import StrEnum
@@ -49,7 +51,7 @@ class Stage(StrEnum):
 
 
 class Priority(StrEnum):
-    """How soon a job is wanted, among the jobs that a worker holds."""
+    """How soon a job is wanted. While all three wait, high gets 8 times the share of normal, and normal that of low."""
 
     LOW = "low"
     NORMAL = "normal"
@@ -68,6 +70,14 @@ class OutputFormat(StrEnum):
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Advice(_Message):
+    """What a request will not do as its author may think."""
+
+    code: str
+    message: str
+    param: str | None = None
 
 
 class ImageJob(_Message):
@@ -94,6 +104,9 @@ class ImageJob(_Message):
     priority: Priority = Priority.NORMAL
     deadline_s: float | None = Field(default=None, description="From submission: a wish; a late job is still finished.")
     metadata: dict[str, str]
+    warnings: tuple[Advice, ...] = ()
+    webhook_url: str | None = None
+    webhook_events: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> range:
@@ -151,6 +164,9 @@ class JobResult(_Message):
     model_revision: str
     worker: str
     worker_version: str
+    gpu_s: float = Field(default=0.0, description="Its share of the device's time, in seconds.")
+    resumed_steps: int = Field(default=0, description="Of the denoising steps, those an earlier attempt had taken.")
+    redone_steps: int = Field(default=0, description="Steps that earlier attempts took in vain.")
 
 
 class JobRecord(_Message):
@@ -167,7 +183,20 @@ class JobRecord(_Message):
     progress: Progress | None
     result: JobResult | None
     error: JobError | None
+    cost_s: float = Field(description="What it was thought to cost when it was submitted, in GPU-seconds.")
     position: int | None = Field(description="Jobs of the same model ahead of it, while it is queued.")
+    start_in_s: float | None = Field(description="Until a worker should take it, while it is queued.")
+    expired_ms: int | None = Field(description="When its pictures were deleted.")
+
+
+class StepTime(_Message):
+    """What one denoising step of a model takes a worker."""
+
+    model: str
+    height: int
+    width: int
+    rows: int
+    seconds: float
 
 
 class WorkerInfo(_Message):
@@ -178,23 +207,30 @@ class WorkerInfo(_Message):
     models: tuple[str, ...]
     device: str
     jobs_in_progress: int
+    memory_used_bytes: int | None = None
+    step_times: tuple[StepTime, ...] = ()
 
 
 class LaneStats(_Message):
-    """The queue of one model."""
+    """The queue of one model. work_s: GPU-seconds; pace_s: between two jobs that are taken from it."""
 
     queued: int
     oldest_s: float
+    work_s: float
+    pace_s: float
+    queued_by_priority: dict[Priority, int]
+    suspects: int
 
 
 class QueueStats(_Message):
-    """The whole queue at one moment."""
+    """The whole queue at one moment. totals: jobs ever submitted, completed, failed, dead, canceled."""
 
     lanes: dict[str, LaneStats]
     in_progress: int
     delayed: int
     dead: int
     workers: tuple[WorkerInfo, ...]
+    totals: dict[str, int]
 
     def workers_live(self, model: str) -> int:
         return sum(model in worker.models for worker in self.workers)

@@ -113,27 +113,38 @@ def without_times(keys: dict[str, Any]) -> Any:
     """The same, comparable between two runs."""
 
     def timeless(name: str, value: Any) -> Any:
-        if name in ("delayed", "dead"):
+        if name in ("delayed", "dead", "ended", "expired"):
             return set(value)
-        if name.startswith("job:"):
-            return {field: text for field, text in value.items() if not field.endswith("_ms")}
+        if name.startswith(("job:", "lane:", "tenant:")):
+            return {field: text for field, text in value.items() if not field.endswith("_ms") or field == "work_ms"}
         return value
 
-    return json.loads(
-        json.dumps({name: timeless(name, value) for name, value in keys.items()}, default=sorted, sort_keys=True)
-    )
+    kept = {name: timeless(name, value) for name, value in keys.items() if name not in ("ticked", "pardon")}
+    return json.loads(json.dumps(kept, default=sorted, sort_keys=True))
 
 
-async def pass_time(client: Redis, seconds: float) -> None:
-    """Make open jobs older, and bring forward everything that the server's clock will end: it cannot itself be set."""
+async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> None:
+    """Make everything older that the server's clock decides about: it cannot itself be set.
+
+    ticked: somebody did so all the while; else it looks as if the queue was away.
+    """
+    past_ms = round(seconds * 1000)
     for name in await client.keys(PREFIX + "job:*"):
         if not await client.hexists(name, "finished_ms"):
-            await client.hincrby(name, "submitted_ms", -round(seconds * 1000))
-    for waits in (PREFIX + "lease", PREFIX + "delayed"):
-        for member in await client.zrange(waits, 0, -1):
-            await client.zincrby(waits, -seconds * 1000, str(member))
+            await client.hincrby(name, "submitted_ms", -past_ms)
+        if await client.hexists(name, "kept_until_ms"):
+            await client.hincrby(name, "kept_until_ms", -past_ms)
+    for times in ("lease", "delayed", "ended", "expired"):
+        for member in await client.zrange(PREFIX + times, 0, -1):
+            await client.zincrby(PREFIX + times, -past_ms, str(member))
     for name in await client.keys(PREFIX + "claim:*") + await client.keys(PREFIX + "worker:*"):
-        await client.pexpire(name, max(0, await client.pttl(name) - round(seconds * 1000)))
+        await client.pexpire(name, max(0, await client.pttl(name) - past_ms))
+    for name in ("pardon",) if ticked else ("pardon", "ticked"):
+        if (moment := await client.get(PREFIX + name)) is not None:
+            await client.set(PREFIX + name, int(moment) - past_ms)
+    if ticked and await client.exists(PREFIX + "ticked"):
+        seconds_now, microseconds = await client.time()
+        await client.set(PREFIX + "ticked", seconds_now * 1000 + microseconds // 1000)
 
 
 async def until(true: Callable[[], Awaitable[bool]]) -> None:

@@ -1,12 +1,15 @@
 """The life of jobs as a plain Python model: the design's table of transitions, without atomicity, keys or a server."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from app.jobs.queue import WORKER_LOST, Tick, Verdict
-from app.jobs.schema import JobError, JobState
+from app.jobs.schema import TERMINAL_STATES, JobError, JobState, Priority
+from tests.integration.fair_model import ORDER, FairModel, Flow
 
 LEASE_S = 1000
-MAX_QUEUED, MAX_ATTEMPTS, MAX_CRASHES = 4, 2, 2
+OUTAGE_S = 3
+MAX_QUEUED, MAX_OPEN, MAX_ATTEMPTS, MAX_CRASHES = 4, 5, 3, 2
 
 
 @dataclass(slots=True)
@@ -16,6 +19,8 @@ class Job:
     id: str
     tenant: str
     lane: str
+    priority: Priority
+    cost_ms: int
     seq: int
     submitted: int
     state: JobState = JobState.QUEUED
@@ -24,8 +29,23 @@ class Job:
     starts: int = 0
     attempts: int = 0
     crashes: int = 0
+    kept_for: str | None = None
+    kept_until: int = 0
     progress: bool = False
+    steps: bool = False
+    lost_steps: bool = False
     error: JobError | None = None
+    finished: int = 0
+    expired: bool = False
+
+    @property
+    def flow(self) -> Flow:
+        return (self.priority, self.tenant)
+
+    @property
+    def place(self) -> str:
+        """Where it stands in line, when it does."""
+        return "suspects" if self.crashes else "front" if self.starts else "queue"
 
 
 @dataclass(slots=True)
@@ -34,39 +54,101 @@ class Model:
 
     now: int = 0
     jobs: dict[str, Job] = field(default_factory=dict)
+    keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     claims: dict[str, tuple[list[Job], int]] = field(default_factory=dict)
+    fair: FairModel = field(default_factory=FairModel)
+    totals: Counter[str] = field(default_factory=Counter)
+    ticked: int | None = None
+    pardon: int = -1
 
-    def waiting(self, lane: str) -> list[Job]:
-        queued = [job for job in self.jobs.values() if job.lane == lane and job.state is JobState.QUEUED]
-        return sorted(queued, key=lambda job: job.seq)
+    def waiting(self, place: str, lanes: tuple[str, ...] | None = None) -> list[Job]:
+        """Jobs that stand there, in these lanes or in all, the oldest first."""
+        jobs = [job for job in self.jobs.values() if job.state is JobState.QUEUED and job.place == place]
+        return sorted((job for job in jobs if lanes is None or job.lane in lanes), key=lambda job: job.seq)
 
-    def submit(self, job_id: str, tenant: str, lane: str) -> bool:
-        if job_id not in self.jobs:
-            if len(self.waiting(lane)) >= MAX_QUEUED:
-                return False
-            self.jobs[job_id] = Job(job_id, tenant, lane, seq=len(self.jobs) + 1, submitted=self.now)
-        return True
+    def queued(self, lane: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.lane == lane and job.state is JobState.QUEUED]
 
-    def claim(self, token: str, lanes: tuple[str, ...], most: int) -> list[Job]:
+    def open(self, tenant: str) -> list[Job]:
+        return [job for job in self.jobs.values() if job.tenant == tenant and job.state not in TERMINAL_STATES]
+
+    def submit(
+        self, job_id: str, tenant: str, lane: str, priority: Priority, cost_ms: int, key: tuple[str, str] | None
+    ) -> str:
+        """Give the id of the job that this is, or why it was refused."""
+        if job_id in self.jobs:
+            return job_id
+        if key is not None and (tenant, key[0]) in self.keys:
+            earlier, body = self.keys[(tenant, key[0])]
+            return earlier if body == key[1] else "reused"
+        if len(self.queued(lane)) >= MAX_QUEUED:
+            return "full"
+        if len(self.open(tenant)) >= MAX_OPEN:
+            return "tenant full"
+        self.totals["submitted"] += 1
+        seq = self.totals["submitted"]
+        self.jobs[job_id] = Job(job_id, tenant, lane, priority, cost_ms, seq=seq, submitted=self.now)
+        if key is not None:
+            self.keys[(tenant, key[0])] = (job_id, key[1])
+        self.fair.join((priority, tenant))
+        return job_id
+
+    def claim(self, token: str, worker: str, lanes: tuple[str, ...], most: int, *, idle: bool) -> list[Job]:
         batch, kept_until = self.claims.pop(token, ([], 0))
         known = batch if self.now < kept_until else []
         taken = [job for job in known if self.verdict(job, token) is Verdict.OK]
         if not taken:
-            queued = sorted((job for lane in lanes for job in self.waiting(lane)), key=lambda job: job.seq)
-            batch = taken = queued[:most]
-            for job in taken:
-                job.state, job.token, job.attempts = JobState.IN_PROGRESS, token, job.attempts + 1
+            batch = taken = self._take(token, worker, lanes, most, idle=idle)
         for job in taken:
             job.until, job.starts = self.now + LEASE_S, job.starts + 1
         if taken:
             self.claims[token] = (batch, self.now + LEASE_S)
         return taken
 
+    def _take(self, token: str, worker: str, lanes: tuple[str, ...], most: int, *, idle: bool) -> list[Job]:
+        suspects = [
+            job
+            for job in self.waiting("suspects", lanes)
+            if job.kept_for in (None, worker) or job.kept_until < self.now
+        ]
+        if suspects and not idle:
+            suspects[0].kept_for, suspects[0].kept_until = worker, self.now + LEASE_S
+            return []
+        if suspects:
+            return [self._hold(suspects[0], token)]
+        taken: list[Job] = []
+        while len(taken) < most:
+            if front := self.waiting("front", lanes):
+                taken.append(self._hold(front[0], token))
+                continue
+            fresh = self.waiting("queue", lanes)
+            if not fresh:
+                break
+            job = min(fresh, key=lambda job: (self.fair.starts[job.flow], ORDER.index(job.priority), job.seq))
+            start = self.fair.starts[job.flow]
+            taken.append(self._hold(job, token))
+            self._left(job)
+            self.fair.charge(job.flow, start, job.cost_ms)
+        return taken
+
+    def _hold(self, job: Job, token: str) -> Job:
+        job.state, job.token, job.attempts, job.kept_for = JobState.IN_PROGRESS, token, job.attempts + 1, None
+        return job
+
+    def _left(self, job: Job) -> None:
+        if not any(other.flow == job.flow for other in self.waiting("queue")):
+            self.fair.leave(job.flow)
+
+    def _end(self, job: Job, state: JobState, error: JobError | None = None) -> None:
+        job.state, job.error, job.finished = state, error, self.now
+        self.totals[state] += 1
+
     def verdict(self, job: Job, token: str) -> Verdict:
-        if job.token != token:
+        if self.jobs.get(job.id) is not job or job.token != token:
             return Verdict.LOST
-        if job.state in (JobState.CANCELING, JobState.CANCELED):
-            job.state, job.error = JobState.CANCELED, None
+        if job.state is JobState.CANCELING:
+            self._end(job, JobState.CANCELED)
+        if job.state is JobState.CANCELED:
             return Verdict.CANCEL
         return Verdict.OK if job.state is JobState.IN_PROGRESS else Verdict.LOST
 
@@ -76,31 +158,38 @@ class Model:
             job.until = self.now + LEASE_S
         return verdict
 
-    def progress(self, job: Job, token: str) -> Verdict:
+    def report(self, job: Job, token: str) -> Verdict:
         verdict = self.verdict(job, token)
-        job.progress |= verdict is Verdict.OK
+        if verdict is Verdict.OK:
+            job.progress = job.steps = True
         return verdict
 
     def complete(self, job: Job, token: str) -> Verdict:
-        if job.token == token and job.state is JobState.COMPLETED:
+        if self.jobs.get(job.id) is job and job.token == token and job.state is JobState.COMPLETED:
             return Verdict.OK
         verdict = self.verdict(job, token)
         if verdict is Verdict.OK:
-            job.state, job.error = JobState.COMPLETED, None
+            self._end(job, JobState.COMPLETED)
         return verdict
 
     def fail(self, job: Job, token: str, error: JobError, retry_after_s: int) -> Verdict:
-        if job.token == token and job.state in (JobState.FAILED, JobState.DELAYED):
+        if (
+            self.jobs.get(job.id) is job
+            and job.token == token
+            and job.state in (JobState.FAILED, JobState.DELAYED)
+        ):
             return Verdict.OK
         verdict = self.verdict(job, token)
         if verdict is Verdict.OK:
-            job.state, job.error = JobState.FAILED, error
             if error.retryable and job.attempts < MAX_ATTEMPTS:
-                job.state, job.until = JobState.DELAYED, self.now + retry_after_s
+                delay_s = min(retry_after_s * 2 ** (job.attempts - 1), max(60, retry_after_s))
+                job.state, job.error, job.until = JobState.DELAYED, error, self.now + delay_s
+            else:
+                self._end(job, JobState.FAILED, error)
         return verdict
 
     def release(self, job: Job, token: str) -> Verdict:
-        if job.token == token and job.state is JobState.QUEUED:
+        if self.jobs.get(job.id) is job and job.token == token and job.state is JobState.QUEUED:
             return Verdict.OK
         verdict = self.verdict(job, token)
         if verdict is Verdict.OK:
@@ -108,25 +197,76 @@ class Model:
         return verdict
 
     def cancel(self, job: Job) -> None:
-        if job.state in (JobState.QUEUED, JobState.DELAYED):
-            job.state, job.error = JobState.CANCELED, None
+        if job.state is JobState.QUEUED:
+            fresh = job.place == "queue"
+            self._end(job, JobState.CANCELED)
+            if fresh:
+                self._left(job)
+        elif job.state is JobState.DELAYED:
+            self._end(job, JobState.CANCELED)
         elif job.state is JobState.IN_PROGRESS:
             job.state = JobState.CANCELING
 
     def tick(self) -> Tick:
-        moved = {"requeued": 0, "dead": 0, "canceled": 0, "retried": 0}
+        moved = {"requeued": 0, "dead": 0, "canceled": 0, "retried": 0, "blameless": 0}
+        if self.ticked is not None and self.now - self.ticked > OUTAGE_S:
+            self.pardon = self.now + LEASE_S
+        self.ticked = self.now
         for job in self.jobs.values():
             if job.until >= self.now:
                 continue
             if job.state is JobState.CANCELING:
-                job.state, job.error = JobState.CANCELED, None
+                self._end(job, JobState.CANCELED)
                 moved["canceled"] += 1
-            elif job.state is JobState.IN_PROGRESS and job.crashes + 1 >= MAX_CRASHES:
-                job.state, job.error, job.crashes = JobState.DEAD, WORKER_LOST, job.crashes + 1
-                moved["dead"] += 1
-            elif job.state in (JobState.IN_PROGRESS, JobState.DELAYED):
-                lost = job.state is JobState.IN_PROGRESS
-                job.crashes += lost
-                job.state, job.token, job.progress = JobState.QUEUED, None, False
-                moved["requeued" if lost else "retried"] += 1
+            elif job.state is JobState.IN_PROGRESS:
+                pardoned = job.until <= self.pardon and job.attempts < MAX_ATTEMPTS
+                job.crashes += not pardoned
+                moved["blameless"] += pardoned
+                if job.crashes >= MAX_CRASHES and not pardoned:
+                    self._end(job, JobState.DEAD, WORKER_LOST)
+                    moved["dead"] += 1
+                else:
+                    job.lost_steps |= job.steps
+                    self._back_in_line(job)
+                    moved["requeued"] += 1
+            elif job.state is JobState.DELAYED:
+                self._back_in_line(job)
+                moved["retried"] += 1
         return Tick(**moved)
+
+    def _back_in_line(self, job: Job) -> None:
+        job.state, job.token, job.progress, job.steps = JobState.QUEUED, None, False, False
+
+    def expire(self, pictures_s: int, record_s: int) -> list[str]:
+        due = [job for job in self.jobs.values() if job.expired and job.finished <= self.now - record_s]
+        for job in due:
+            self._forget(job)
+        ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELED)
+        going = [
+            job
+            for job in self.jobs.values()
+            if job.state in ended and not job.expired and job.finished <= self.now - pictures_s
+        ]
+        for job in going:
+            job.expired, job.finished = True, self.now  # from now on counts when its pictures went
+        return [job.id for job in going]
+
+    def purge(self, job: Job) -> str:
+        if self.jobs.get(job.id) is not job:
+            return "MISSING"
+        if job.state not in TERMINAL_STATES:
+            return "OPEN"
+        self._forget(job)
+        return "OK"
+
+    def revive(self, job: Job) -> int:
+        if self.jobs.get(job.id) is not job or job.state is not JobState.DEAD:
+            return 0
+        job.error, job.attempts, job.crashes = None, 0, 1
+        self.totals[JobState.DEAD] -= 1
+        self._back_in_line(job)
+        return 1
+
+    def _forget(self, job: Job) -> None:
+        del self.jobs[job.id]
+        self.keys = {key: (job_id, body) for key, (job_id, body) in self.keys.items() if job_id != job.id}

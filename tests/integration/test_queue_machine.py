@@ -11,6 +11,7 @@ or a delay, so the milliseconds that really pass decide nothing.
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
@@ -23,15 +24,18 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 from redis.asyncio import Redis
 
-from app.jobs.errors import JobNotFoundError, QueueFullError
-from app.jobs.queue import Claim, JobQueue
-from app.jobs.schema import TERMINAL_STATES, ImageJob, JobError, JobState
+from app.jobs.errors import JobNotFoundError, KeyReusedError, QueueFullError, TenantFullError
+from app.jobs.queue import Claim, Idempotency, JobQueue, written
+from app.jobs.schema import TERMINAL_STATES, ImageJob, JobError, JobState, Priority
 from app.jobs.scripts import connect
+from app.jobs.upkeep import Upkeep
+from tests.integration.fair_model import ORDER, Flow
 from tests.integration.queue_lab import (
     FINAL,
     LANE,
@@ -44,15 +48,20 @@ from tests.integration.queue_lab import (
     numbered,
     pass_time,
 )
-from tests.integration.queue_model import LEASE_S, MAX_ATTEMPTS, MAX_CRASHES, MAX_QUEUED, Job, Model
+from tests.integration.queue_model import LEASE_S, MAX_ATTEMPTS, MAX_CRASHES, MAX_OPEN, MAX_QUEUED, Job, Model
 
 EXAMPLES = int(os.environ.get("DARKROOM_TEST_EXAMPLES", "60"))
 STEPS = 40
 WAITS_S, DELAYS_S = (300, 1100), (50, 500)
+PICTURES_S, RECORD_S = 700, 1000
 TENANTS = ("ours", "theirs")
+WORKERS = ("worker-1", "worker-2")
+LANES = (LANE, OTHER_LANE)
 SETS_OF_LANES = ((LANE,), (OTHER_LANE,), (LANE, OTHER_LANE), (OTHER_LANE, LANE))
-PLACES = ("queue:" + LANE, "queue:" + OTHER_LANE, "delayed", "lease")
-FIELDS = ("state", "tenant", "lane", "seq", "token", "attempts", "crashes", "progress", "result", "error")
+FIELDS = (
+    "state", "tenant", "lane", "priority", "cost_ms", "seq", "token", "attempts", "crashes", "kept_for", "progress",
+    "result", "error",
+)  # fmt: skip
 T = TypeVar("T")
 
 
@@ -69,12 +78,14 @@ class QueueMachine(RuleBasedStateMachine):
             client,
             lease_s=LEASE_S,
             max_queued=MAX_QUEUED,
+            max_open=MAX_OPEN,
             max_attempts=MAX_ATTEMPTS,
             max_crashes=MAX_CRASHES,
         )
+        self._upkeep = Upkeep(client)
         self._model = Model()
         self._ended: dict[str, dict[str, str]] = {}
-        self._tokens = 0
+        self._tokens = self._submitted = 0
         self._do(client.flushall())
 
     def _do(self, call: Awaitable[T]) -> T:
@@ -84,45 +95,69 @@ class QueueMachine(RuleBasedStateMachine):
         return self._runner.run(wait())
 
     def _job(self, claim: Claim) -> Job:
-        return self._model.jobs[claim.job.id]
+        """The claim's job; one that nobody knows where it is forgotten."""
+        return self._model.jobs.get(claim.job.id) or Job(claim.job.id, "", "", Priority.LOW, 0, 0, 0)
 
-    @initialize(lanes=st.lists(st.sampled_from((LANE, OTHER_LANE)), min_size=2, max_size=6))
-    def start(self, lanes: list[str]) -> None:
-        for lane in lanes:
-            self.submit("ours", lane)
+    @initialize(
+        jobs=st.lists(st.tuples(st.sampled_from(LANES), st.sampled_from(Priority)), min_size=2, max_size=6)
+    )
+    def start(self, jobs: list[tuple[str, Priority]]) -> None:
+        for lane, priority in jobs:
+            self.submit("ours", lane, priority, 1, None)
 
-    @rule(tenant=st.sampled_from(TENANTS), lane=st.sampled_from((LANE, OTHER_LANE)))
-    def submit(self, tenant: str, lane: str) -> None:
-        self._submit(numbered(len(self._model.jobs), tenant=tenant, model=lane))
+    @rule(
+        tenant=st.sampled_from(TENANTS),
+        lane=st.sampled_from(LANES),
+        priority=st.sampled_from(Priority),
+        cost_s=st.sampled_from((0.7, 1, 3)),
+        key=st.none() | st.tuples(st.sampled_from(("a", "b")), st.sampled_from(("body", "other body"))),
+    )
+    def submit(self, tenant: str, lane: str, priority: Priority, cost_s: float, key: tuple[str, str] | None) -> None:
+        self._submitted += 1
+        self._submit(numbered(self._submitted, tenant=tenant, model=lane, priority=priority), cost_s, key)
 
     @rule(claim=held)
     def submit_again(self, claim: Claim) -> None:
-        self._submit(claim.job)
+        self._submit(claim.job, 1, None)
 
-    def _submit(self, job: ImageJob) -> None:
-        accepted = self._model.submit(job.id, job.tenant, job.model)
+    def _submit(self, job: ImageJob, cost_s: float, key: tuple[str, str] | None) -> None:
+        expected = self._model.submit(job.id, job.tenant, job.model, job.priority, round(cost_s * 1000), key)
         try:
-            self._do(self._queue.submit(job))
-        except QueueFullError:
-            assert not accepted
+            given = self._do(self._queue.submit(job, cost_s=cost_s, idempotency=Idempotency(*key) if key else None))
+        except QueueFullError as error:
+            assert expected == "full"
+            assert 0 < error.retry_after_s <= 3600
+        except TenantFullError as error:
+            assert expected == "tenant full"
+            assert 0 < error.retry_after_s <= 3600
+        except KeyReusedError:
+            assert expected == "reused"
         else:
-            assert accepted
+            assert given == expected
 
-    @rule(target=held, lanes=st.sampled_from(SETS_OF_LANES), most=st.integers(1, 3))
-    def claim(self, lanes: tuple[str, ...], most: int) -> Any:
+    @rule(
+        target=held,
+        worker=st.sampled_from(WORKERS),
+        lanes=st.sampled_from(SETS_OF_LANES),
+        most=st.integers(1, 3),
+        idle=st.booleans(),
+    )
+    def claim(self, worker: str, lanes: tuple[str, ...], most: int, idle: bool) -> Any:
         self._tokens += 1
-        return multiple(*self._claim(f"token-{self._tokens}", lanes, most))
+        return multiple(*self._claim(f"token-{self._tokens}", worker, lanes, most, idle))
 
     @rule(target=held, claim=held, lanes=st.sampled_from(SETS_OF_LANES), most=st.integers(1, 3))
     def claim_again(self, claim: Claim, lanes: tuple[str, ...], most: int) -> Any:
-        return multiple(*self._claim(claim.token, lanes, most))
+        return multiple(*self._claim(claim.token, WORKERS[0], lanes, most, idle=True))
 
-    def _claim(self, token: str, lanes: tuple[str, ...], most: int) -> list[Claim]:
-        expected = self._model.claim(token, lanes, most)
-        claims = self._do(self._queue.claim("worker-1", token, lanes, most))
+    def _claim(self, token: str, worker: str, lanes: tuple[str, ...], most: int, idle: bool) -> list[Claim]:
+        expected = self._model.claim(token, worker, lanes, most, idle=idle)
+        claims = self._do(self._queue.claim(worker, token, lanes, most, idle=idle))
         assert ids(claims) == [job.id for job in expected]
         for claim, job in zip(claims, expected, strict=True):
             assert claim.started_before == (job.starts > 1)
+            assert claim.alone == (job.crashes > 0)
+            assert claim.lost_steps == (PROGRESS.step if job.lost_steps else 0)
             assert 0 <= claim.age_s - (self._model.now - job.submitted) < min(WAITS_S)
         return claims
 
@@ -135,7 +170,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(claim=held, more=st.lists(held, max_size=2))
     def progress(self, claim: Claim, more: list[Claim]) -> None:
         claims = [claim, *more]
-        expected = [self._model.progress(self._job(claim), claim.token) for claim in claims]
+        expected = [self._model.report(self._job(claim), claim.token) for claim in claims]
         assert self._do(self._queue.progress([(claim, PROGRESS) for claim in claims])) == expected
 
     @rule(claim=held, more=st.lists(held, max_size=2))
@@ -161,6 +196,7 @@ class QueueMachine(RuleBasedStateMachine):
             expected = self._model.fail(self._job(claim), claim.token, error, delay_s)
             assert self._do(self._queue.fail(claim, error, retry_after_s=delay_s)) is expected
 
+    @precondition(lambda self: self._model.jobs)
     @rule(data=st.data(), tenant=st.sampled_from(TENANTS))
     def cancel(self, data: st.DataObject, tenant: str) -> None:
         job = data.draw(st.sampled_from(list(self._model.jobs.values())))
@@ -171,12 +207,38 @@ class QueueMachine(RuleBasedStateMachine):
             with pytest.raises(JobNotFoundError):
                 self._do(self._queue.cancel(tenant, job.id))
 
-    @rule(seconds=st.sampled_from(WAITS_S), ticks=st.integers(0, 2))
-    def wait(self, seconds: int, ticks: int) -> None:
+    @rule(seconds=st.sampled_from(WAITS_S), ticks=st.integers(0, 2), ticked=st.booleans())
+    def wait(self, seconds: int, ticks: int, ticked: bool) -> None:
         self._model.now += seconds
-        self._do(pass_time(self._client, seconds))
+        if ticked and self._model.ticked is not None:
+            self._model.ticked = self._model.now
+        self._do(pass_time(self._client, seconds, ticked=ticked))
         for _ in range(ticks):
             assert self._do(self._queue.tick()) == self._model.tick()
+
+    @rule(tenant=st.sampled_from(TENANTS), weight=st.sampled_from((0.5, 3)))
+    def weigh(self, tenant: str, weight: float) -> None:
+        self._model.fair.weights[tenant] = weight
+        self._do(self._upkeep.weigh(tenant, weight))
+
+    @rule()
+    def expire(self) -> None:
+        expected = self._model.expire(PICTURES_S, RECORD_S)
+        given = self._do(self._upkeep.expire(pictures_s=PICTURES_S, record_s=RECORD_S))
+        assert sorted(given) == sorted(expected)
+
+    @precondition(lambda self: self._model.jobs)
+    @rule(data=st.data(), tenant=st.sampled_from(TENANTS))
+    def purge(self, data: st.DataObject, tenant: str) -> None:
+        job = data.draw(st.sampled_from(list(self._model.jobs.values())))
+        expected = self._model.purge(job) if job.tenant == tenant else "MISSING"
+        assert self._do(self._upkeep.purge(tenant, [job.id])) == [expected]
+
+    @rule(claim=held)
+    def revive(self, claim: Claim) -> None:
+        expected = self._model.revive(self._job(claim))
+        assert self._do(self._upkeep.revive([claim.job.id])) == expected
+        self._ended.pop("job:" + claim.job.id, None) if expected else None
 
     @invariant()
     def the_server_agrees(self) -> None:
@@ -188,32 +250,50 @@ class QueueMachine(RuleBasedStateMachine):
 
     def _holds_what_the_model_holds(self, keys: dict[str, Any]) -> None:
         jobs = self._model.jobs.values()
+        fair = self._model.fair
         expected: dict[str, Any] = {f"job:{job.id}": _fields(job) for job in jobs}
         for job in jobs:
-            expected.setdefault(f"tenant:{job.tenant}:jobs", {})[job.id] = job.seq
-            expected.setdefault("lanes", set()).add(job.lane)
+            expected.setdefault(f"jobs:{job.tenant}", {})[job.id] = job.seq
             match job.state:
+                case JobState.QUEUED if job.place == "queue":
+                    expected.setdefault(f"queue:{job.lane}:{_flow(job.flow)}", {})[job.id] = job.seq
+                    expected.setdefault(f"ready:{job.lane}", {})[_flow(job.flow)] = fair.starts[job.flow]
                 case JobState.QUEUED:
-                    expected.setdefault(f"queue:{job.lane}", {})[job.id] = job.seq
+                    expected.setdefault(f"{job.place}:{job.lane}", {})[job.id] = job.seq
                 case JobState.IN_PROGRESS | JobState.CANCELING:
                     expected.setdefault("lease", set()).add(job.id)
                 case JobState.DELAYED | JobState.DEAD:
                     expected.setdefault(job.state.value, set()).add(job.id)
+                case _:
+                    expected.setdefault("expired" if job.expired else "ended", set()).add(job.id)
         for token, (batch, kept_until) in self._model.claims.items():
             if self._model.now < kept_until:
                 expected[f"claim:{token}"] = [job.id for job in batch]
-        if jobs:
-            expected["seq"] = str(len(jobs))
-        assert {name: _shown(name, value) for name, value in keys.items()} == expected
+        for (tenant, key), (job_id, body) in self._model.keys.items():
+            expected[f"idem:{tenant}:{key}"] = {"id": job_id, "body": body}
+        if fair.debts:
+            expected["debts"] = {_flow(flow): debt for flow, debt in fair.debts.items()}
+        passed_over = {"clock", "ticked", "pardon", "totals", "weights", "lanes"}
+        shown = {
+            name: _shown(name, value)
+            for name, value in keys.items()
+            if name not in passed_over and not name.startswith(("lane:", "tenant:"))
+        }
+        assert shown == expected | {"seq": str(self._model.totals["submitted"])}
+        assert float(keys.get("clock", 0)) == fair.clock
 
     def _has_each_job_in_one_place(self, keys: dict[str, Any]) -> None:
-        listed = [job_id for place in PLACES for job_id in keys.get(place, ())]
-        open_jobs = [name.removeprefix("job:") for name, job in keys.items() if _is_job(name) and _is_open(job)]
-        assert sorted(listed) == sorted(open_jobs)
+        places = ("queue:", "front:", "suspects:", "delayed", "lease", "ended", "expired", "dead")
+        listed = [job_id for name, members in keys.items() if name.startswith(places) for job_id in members]
+        assert sorted(listed) == sorted(name.removeprefix("job:") for name in keys if _is_job(name))
 
     def _changes_nothing_that_ended(self, keys: dict[str, Any]) -> None:
-        ended = {name: job for name, job in keys.items() if _is_job(name) and not _is_open(job)}
-        assert self._ended.items() <= ended.items()
+        ended = {
+            name: {field: value for field, value in job.items() if field != "expired_ms"}
+            for name, job in keys.items()
+            if _is_job(name) and not _is_open(job)
+        }
+        assert all(ended[name] == job for name, job in self._ended.items() if name in keys)
         assert all(("result" in job) == (job["state"] == JobState.COMPLETED) for job in ended.values())
         self._ended = ended
 
@@ -221,8 +301,17 @@ class QueueMachine(RuleBasedStateMachine):
         stats = self._do(self._queue.stats())
         held, delayed, dead = (len(keys.get(place, ())) for place in ("lease", "delayed", "dead"))
         assert (stats.in_progress, stats.delayed, stats.dead) == (held, delayed, dead)
-        queued = {lane: numbers.queued for lane, numbers in stats.lanes.items()}
-        assert queued == {lane: len(keys.get(f"queue:{lane}", ())) for lane in keys.get("lanes", ())}
+        assert {name: total for name, total in stats.totals.items() if total} == +self._model.totals
+        for lane, numbers in stats.lanes.items():
+            queued = self._model.queued(lane)
+            assert (numbers.queued, numbers.work_s) == (len(queued), sum(job.cost_ms for job in queued) / 1000)
+            by_priority = Counter(job.priority for job in queued if job.place == "queue")
+            assert numbers.queued_by_priority == {priority: by_priority[priority] for priority in Priority}
+        for tenant in TENANTS:
+            jobs = self._model.open(tenant)
+            counts = keys.get(f"tenant:{tenant}", {})
+            assert int(counts.get("open", 0)) == len(jobs)
+            assert int(counts.get("work_ms", 0)) == sum(job.cost_ms for job in jobs)
 
 
 def _is_job(name: str) -> bool:
@@ -233,18 +322,25 @@ def _is_open(job: dict[str, str]) -> bool:
     return JobState(job["state"]) not in TERMINAL_STATES
 
 
+def _flow(flow: Flow) -> str:
+    return f"{ORDER.index(flow[0]) + 1}:{flow[1]}"
+
+
 def _fields(job: Job) -> dict[str, Any]:
     """What the model says about a job's hash; None: no such field."""
     return {
         "state": job.state,
         "tenant": job.tenant,
         "lane": job.lane,
+        "priority": job.priority,
+        "cost_ms": str(job.cost_ms),
         "seq": str(job.seq),
         "token": job.token,
         "attempts": str(job.attempts),
         "crashes": str(job.crashes),
+        "kept_for": job.kept_for,
         "progress": PROGRESS.model_dump_json() if job.progress else None,
-        "result": RESULT.model_dump_json() if job.state is JobState.COMPLETED else None,
+        "result": written(RESULT) if job.state is JobState.COMPLETED else None,
         "error": job.error.model_dump_json() if job.error else None,
     }
 
@@ -253,7 +349,7 @@ def _shown(name: str, value: Any) -> Any:
     """The part of a key's value that the model says something about."""
     if _is_job(name):
         return {said: value.get(said) for said in FIELDS}
-    return set(value) if name in ("delayed", "dead") else value
+    return set(value) if name in ("delayed", "dead", "ended", "expired") else value
 
 
 @pytest.fixture

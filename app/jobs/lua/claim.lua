@@ -1,15 +1,18 @@
 #!lua flags=allow-oom
--- ARGV: token, worker, most jobs to take, lease in ms, lane, lane, ...
--- Returns {{id, spec, ms since it was submitted, 1 if it was started before, else 0}, ...}, oldest first over all the
--- lanes. The same token returns the same jobs again, as long as one of them is held, as started before, and with their
--- leases begun anew: the worker counts from when it asked last.
-local token, worker, most, lease_ms = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- ARGV: token, worker, most jobs to take, lease in ms, 1 if the worker holds nothing else 0, lane, lane, ...
+-- Returns {{id, spec, ms since it was submitted, 1 if it was started before else 0, 1 if it must run alone else 0, steps
+-- its last worker had taken}, ...}.
+-- The same token returns the same jobs again, as long as one of them is held, as started before, and with their leases
+-- begun anew: the worker counts from when it asked last.
+local token, worker, most, lease_ms, idle = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local claim_key = prefix .. 'claim:' .. token
 local now = now_ms()
 local claimed = {}
 local function tell(id, started_before)
-  local spec, submitted_ms = unpack(redis.call('HMGET', job_key(id), 'spec', 'submitted_ms'))
-  claimed[#claimed + 1] = {id, spec, now - tonumber(submitted_ms), started_before}
+  local spec, submitted_ms, crashes, lost_steps =
+    unpack(redis.call('HMGET', job_key(id), 'spec', 'submitted_ms', 'crashes', 'lost_steps'))
+  local alone = tonumber(crashes) > 0 and 1 or 0
+  claimed[#claimed + 1] = {id, spec, now - tonumber(submitted_ms), started_before, alone, tonumber(lost_steps or 0)}
 end
 for _, id in ipairs(redis.call('LRANGE', claim_key, 0, -1)) do
   if verdict(id, token) == 'OK' then
@@ -23,22 +26,94 @@ if #claimed > 0 then
 end
 redis.call('DEL', claim_key)
 
-while #claimed < most do
-  local first_id, first_seq, first_lane
-  for i = 5, #ARGV do
-    local id, seq = unpack(redis.call('ZRANGE', queue_key(ARGV[i]), 0, 0, 'WITHSCORES'))
-    if id and (not first_seq or tonumber(seq) < first_seq) then
-      first_id, first_seq, first_lane = id, tonumber(seq), ARGV[i]
+local function take(id)
+  dequeue(id)
+  redis.call('HDEL', job_key(id), 'kept_for', 'kept_until_ms')
+  redis.call('HSET', job_key(id), 'state', 'in_progress', 'token', token, 'worker', worker)
+  local is_first = redis.call('HSETNX', job_key(id), 'started_ms', now)
+  redis.call('HINCRBY', job_key(id), 'attempts', 1)
+  redis.call('ZADD', lease_key, now + lease_ms, id)
+  redis.call('RPUSH', claim_key, id)
+  redis.call('PEXPIRE', claim_key, lease_ms)
+  tell(id, 1 - is_first)
+  changed(id)
+end
+
+-- A suspect goes first, to a worker that holds nothing. One that is busy gets no more until it is done; the suspect is
+-- kept for it meanwhile, so that the other workers go on.
+local function next_suspect()
+  local suspect, suspect_seq
+  for i = 6, #ARGV do
+    local waiting = redis.call('ZRANGE', suspects_key(ARGV[i]), 0, 31, 'WITHSCORES')
+    for j = 1, #waiting, 2 do
+      local id, seq = waiting[j], tonumber(waiting[j + 1])
+      local kept_for, kept_until_ms = unpack(redis.call('HMGET', job_key(id), 'kept_for', 'kept_until_ms'))
+      local free = not kept_for or kept_for == worker or tonumber(kept_until_ms) < now
+      if free and (not suspect or seq < suspect_seq) then suspect, suspect_seq = id, seq end
     end
   end
-  if not first_id then break end
-  redis.call('ZREM', queue_key(first_lane), first_id)
-  redis.call('HSET', job_key(first_id), 'state', 'in_progress', 'token', token, 'worker', worker)
-  local is_first = redis.call('HSETNX', job_key(first_id), 'started_ms', now)
-  redis.call('HINCRBY', job_key(first_id), 'attempts', 1)
-  redis.call('ZADD', lease_key, now + lease_ms, first_id)
-  redis.call('RPUSH', claim_key, first_id)
-  tell(first_id, 1 - is_first)
+  return suspect
 end
-if #claimed > 0 then redis.call('PEXPIRE', claim_key, lease_ms) end
+
+local function next_at_the_front()
+  local first, first_seq
+  for i = 6, #ARGV do
+    local id, seq = unpack(redis.call('ZRANGE', front_key(ARGV[i]), 0, 0, 'WITHSCORES'))
+    if id and (not first or tonumber(seq) < first_seq) then first, first_seq = id, tonumber(seq) end
+  end
+  return first
+end
+
+-- The first job of the flow that starts first, of one with the higher priority, of one that is older.
+local function next_in_turn()
+  local best
+  for i = 6, #ARGV do
+    local lane = ARGV[i]
+    local _, start = unpack(redis.call('ZRANGE', ready_key(lane), 0, 0, 'WITHSCORES'))
+    if start and (not best or tonumber(start) <= best.start) then
+      for _, flow in ipairs(redis.call('ZRANGE', ready_key(lane), start, start, 'BYSCORE', 'LIMIT', 0, 64)) do
+        local id, seq = unpack(redis.call('ZRANGE', queue_key(lane, flow), 0, 0, 'WITHSCORES'))
+        local it = {id = id, flow = flow, start = tonumber(start), rank = flow:sub(1, 1), seq = tonumber(seq)}
+        if not best or it.start < best.start
+          or it.start == best.start and (it.rank < best.rank or it.rank == best.rank and it.seq < best.seq) then
+          best = it
+        end
+      end
+    end
+  end
+  return best
+end
+
+local function charge(it)
+  local start = it.start + tonumber(redis.call('HGET', job_key(it.id), 'cost_ms')) / weight(it.flow)
+  local waits = false
+  for _, lane in ipairs(redis.call('SMEMBERS', lanes_key)) do
+    waits = redis.call('ZADD', ready_key(lane), 'XX', 'CH', number(start), it.flow) == 1 or waits
+  end
+  if it.start > clock() then redis.call('SET', clock_key, number(it.start)) end
+  if not waits then redis.call('ZADD', debts_key, number(start), it.flow) end
+  redis.call('ZREMRANGEBYSCORE', debts_key, '-inf', number(clock()))
+end
+
+local suspect = next_suspect()
+if suspect and not idle then
+  redis.call('HSET', job_key(suspect), 'kept_for', worker, 'kept_until_ms', now + lease_ms)
+  return claimed
+end
+if suspect then
+  take(suspect)
+  return claimed
+end
+while #claimed < most do
+  local id = next_at_the_front()
+  if id then
+    take(id)
+  else
+    local it = next_in_turn()
+    if not it then break end
+    take(it.id)
+    charge(it)
+  end
+end
+for _, row in ipairs(claimed) do note_pace(redis.call('HGET', job_key(row[1]), 'lane'), now) end
 return claimed

@@ -5,7 +5,7 @@
 local tenant, after, most, lane, most_seen = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], tonumber(ARGV[5])
 local wanted = {}
 for i = 6, #ARGV do wanted[ARGV[i]] = true end
-local jobs_key = prefix .. 'tenant:' .. tenant .. ':jobs'
+local jobs_key = jobs_key(tenant)
 local start = 0
 if after ~= '' then
   local rank = redis.call('ZREVRANK', jobs_key, after)

@@ -1,9 +1,16 @@
 -- Shared by every script. KEYS[1] is the prefix of app/jobs/keys.py: it puts the script in the queue's cluster slot.
 local prefix = KEYS[1]
 local function job_key(id) return prefix .. 'job:' .. id end
-local function queue_key(lane) return prefix .. 'queue:' .. lane end
-local lanes_key, lease_key, delayed_key, dead_key =
-  prefix .. 'lanes', prefix .. 'lease', prefix .. 'delayed', prefix .. 'dead'
+local function lane_key(lane) return prefix .. 'lane:' .. lane end
+local function tenant_key(tenant) return prefix .. 'tenant:' .. tenant end
+local function jobs_key(tenant) return prefix .. 'jobs:' .. tenant end
+local function queue_key(lane, flow) return prefix .. 'queue:' .. lane .. ':' .. flow end
+local function ready_key(lane) return prefix .. 'ready:' .. lane end
+local function front_key(lane) return prefix .. 'front:' .. lane end
+local function suspects_key(lane) return prefix .. 'suspects:' .. lane end
+local lanes_key, lease_key, delayed_key, dead_key, ended_key, totals_key, clock_key, debts_key =
+  prefix .. 'lanes', prefix .. 'lease', prefix .. 'delayed', prefix .. 'dead', prefix .. 'ended', prefix .. 'totals',
+  prefix .. 'clock', prefix .. 'debts'
 
 -- The one clock of the whole system, in milliseconds.
 local function now_ms()
@@ -11,19 +18,124 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- A job keeps its first place in line, so one that lost its worker goes to the front.
-local function enqueue(id)
-  local lane, seq = unpack(redis.call('HMGET', job_key(id), 'lane', 'seq'))
-  redis.call('HSET', job_key(id), 'state', 'queued')
-  redis.call('ZADD', queue_key(lane), seq, id)
-  redis.call('SADD', lanes_key, lane)
-  redis.call('PUBLISH', prefix .. 'wake', lane)
+local function changed(id) redis.call('PUBLISH', prefix .. 'changed', id) end
+
+-- Start-time fair queueing (Goyal, Vin and Cheng, 1996). A flow is one tenant's jobs of one priority: '<rank>:<tenant>'.
+-- Its start is the virtual time at which its next job may begin; a job taken moves it on by cost / weight, and the
+-- virtual clock is the start of the job taken last. So whoever got least for their weight comes next, a newcomer starts
+-- at the clock, and nobody waits for ever: that is how priorities age.
+local ranks, shares = {high = '1', normal = '2', low = '3'}, {['1'] = 64, ['2'] = 8, ['3'] = 1}
+
+local function number(value) return string.format('%.17g', value) end
+local function clock() return tonumber(redis.call('GET', clock_key) or 0) end
+local function flow_of(priority, tenant) return ranks[priority] .. ':' .. tenant end
+local function weight(flow)
+  local share = redis.call('HGET', prefix .. 'weights', flow:sub(3))
+  return shares[flow:sub(1, 1)] * tonumber(share or 1)
 end
 
+local function start_of(flow)
+  for _, lane in ipairs(redis.call('SMEMBERS', lanes_key)) do
+    local start = redis.call('ZSCORE', ready_key(lane), flow)
+    if start then return tonumber(start) end
+  end
+end
+
+local function count(lane, jobs, work_ms)
+  redis.call('HINCRBY', lane_key(lane), 'queued', jobs)
+  redis.call('HINCRBY', lane_key(lane), 'work_ms', work_ms)
+end
+
+-- How long a lane takes from one claim to the next while jobs wait in it, over the last half minute or so. Until that
+-- was seen: what its jobs cost, shared by the workers.
+local function decayed(lane, now)
+  local claims, busy_ms, last_ms = unpack(redis.call('HMGET', lane_key(lane), 'pace_claims', 'pace_ms', 'last_ms'))
+  local since_ms = last_ms and math.max(0, now - tonumber(last_ms)) or 0
+  local fade = math.exp(-since_ms / 30000)
+  return tonumber(claims or 0) * fade, tonumber(busy_ms or 0) * fade + since_ms, last_ms
+end
+
+local function pace_ms(lane)
+  local claims, busy_ms, last_ms = decayed(lane, now_ms())
+  if claims > 0.5 then return math.max(1, busy_ms / (claims + (last_ms and 0.5 or 0))) end
+  local queued, work_ms = unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms'))
+  if tonumber(queued or 0) == 0 then return 1000 end
+  return math.max(1, work_ms / queued / math.max(1, redis.call('SCARD', prefix .. 'workers')))
+end
+
+local function note_pace(lane, now)
+  local claims, busy_ms, last_ms = decayed(lane, now)
+  if last_ms then
+    redis.call('HSET', lane_key(lane), 'pace_claims', number(claims + 1), 'pace_ms', number(busy_ms))
+  end
+  if tonumber(redis.call('HGET', lane_key(lane), 'queued')) > 0 then
+    redis.call('HSET', lane_key(lane), 'last_ms', now)
+  else
+    redis.call('HDEL', lane_key(lane), 'last_ms')
+  end
+end
+
+-- Put a job in line: a new one in its flow, one that was taken before at the front (it has paid), and one whose worker
+-- died among the suspects, which run alone. Each of the three is ordered by submission.
+local function enqueue(id)
+  local lane, tenant, priority, seq, cost_ms, started, crashes =
+    unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'seq', 'cost_ms', 'started_ms', 'crashes'))
+  redis.call('HSET', job_key(id), 'state', 'queued')
+  redis.call('SADD', lanes_key, lane)
+  if tonumber(crashes) > 0 then
+    redis.call('ZADD', suspects_key(lane), seq, id)
+  elseif started then
+    redis.call('ZADD', front_key(lane), seq, id)
+  else
+    local flow = flow_of(priority, tenant)
+    local start = start_of(flow) or math.max(clock(), tonumber(redis.call('ZSCORE', debts_key, flow) or 0))
+    redis.call('ZREM', debts_key, flow)
+    redis.call('ZADD', queue_key(lane, flow), seq, id)
+    redis.call('ZADD', ready_key(lane), number(start), flow)
+  end
+  count(lane, 1, cost_ms)
+  redis.call('PUBLISH', prefix .. 'wake', lane)
+  changed(id)
+end
+
+-- Take a job out of line, wherever it stands there.
+local function dequeue(id)
+  local lane, tenant, priority, cost_ms = unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'cost_ms'))
+  count(lane, -1, -cost_ms)
+  if redis.call('ZREM', suspects_key(lane), id) == 1 or redis.call('ZREM', front_key(lane), id) == 1 then return end
+  local flow = flow_of(priority, tenant)
+  local start = start_of(flow)
+  redis.call('ZREM', queue_key(lane, flow), id)
+  if redis.call('EXISTS', queue_key(lane, flow)) == 1 then return end
+  redis.call('ZREM', ready_key(lane), flow)
+  if start > clock() and not start_of(flow) then redis.call('ZADD', debts_key, number(start), flow) end
+end
+
+-- Put an end to a job. Whoever calls this has taken it out of line.
 local function finish(id, state, ...)
+  local now = now_ms()
+  local tenant, cost_ms = unpack(redis.call('HMGET', job_key(id), 'tenant', 'cost_ms'))
   redis.call('ZREM', lease_key, id)
   redis.call('HDEL', job_key(id), 'error') -- of an earlier attempt
-  redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now_ms(), ...)
+  redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now, ...)
+  redis.call('ZADD', state == 'dead' and dead_key or ended_key, now, id)
+  redis.call('HINCRBY', tenant_key(tenant), 'open', -1)
+  redis.call('HINCRBY', tenant_key(tenant), 'work_ms', -cost_ms)
+  redis.call('HINCRBY', totals_key, state, 1)
+  changed(id)
+end
+
+-- Leave nothing of a job that is over.
+local function forget(id)
+  local tenant, idem = unpack(redis.call('HMGET', job_key(id), 'tenant', 'idem'))
+  redis.call('DEL', job_key(id))
+  redis.call('ZREM', jobs_key(tenant), id)
+  redis.call('ZREM', ended_key, id)
+  redis.call('ZREM', dead_key, id)
+  redis.call('ZREM', prefix .. 'expired', id)
+  if idem and redis.call('HGET', prefix .. 'idem:' .. tenant .. ':' .. idem, 'id') == id then
+    redis.call('DEL', prefix .. 'idem:' .. tenant .. ':' .. idem)
+  end
 end
 
 -- What a worker may do with a job it believes it holds: 'OK' go on, 'CANCEL' stop, it is canceled now,

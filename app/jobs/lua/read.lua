@@ -1,19 +1,50 @@
 #!lua flags=no-writes
 -- ARGV: tenant, id, id, ...
--- Returns for each job its hash as a flat list, with `position` added while it is queued; {} when it is not there or
--- is another tenant's.
+-- Returns for each job its hash as a flat list, with `position` and `start_in_ms` added while it is queued; {} when it is
+-- not there or is another tenant's.
+
+-- How many jobs of the lane go before this one if none comes any more. Exact among jobs that cost the same.
+local function position_of(id, record)
+  local lane, front = record.lane, redis.call('ZRANK', front_key(record.lane), id)
+  local suspect = redis.call('ZRANK', suspects_key(lane), id)
+  if suspect then return suspect end
+  local suspects = redis.call('ZCARD', suspects_key(lane))
+  if front then return suspects + front end
+  local flow = flow_of(record.priority, record.tenant)
+  local own = redis.call('ZRANK', queue_key(lane, flow), id)
+  local queued, work_ms = unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms'))
+  local mean_ms = math.max(1, work_ms / queued)
+  local turn = redis.call('ZSCORE', ready_key(lane), flow) + own * mean_ms / weight(flow)
+  local ahead = suspects + redis.call('ZCARD', front_key(lane)) + own
+  local flows = redis.call('ZRANGE', ready_key(lane), 0, 255, 'WITHSCORES')
+  for i = 1, #flows, 2 do
+    local other, start = flows[i], tonumber(flows[i + 1])
+    if other ~= flow and start <= turn then
+      local before = (turn - start) * weight(other) / mean_ms
+      if start == turn and other:sub(1, 1) < flow:sub(1, 1) then before = 1 end
+      ahead = ahead + math.min(math.ceil(before), redis.call('ZCARD', queue_key(lane, other)))
+    end
+  end
+  return ahead
+end
+
 local records = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
+  local flat = {}
+  local names = {'tenant', 'state', 'lane', 'priority'}
   local record = {}
-  if redis.call('HGET', job_key(id), 'tenant') == ARGV[1] then
-    record = redis.call('HGETALL', job_key(id))
-    local place = redis.call('ZRANK', queue_key(redis.call('HGET', job_key(id), 'lane')), id)
-    if place then
-      record[#record + 1] = 'position'
-      record[#record + 1] = tostring(place)
+  for j, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do record[names[j]] = value end
+  if record.tenant == ARGV[1] then
+    flat = redis.call('HGETALL', job_key(id))
+    if record.state == 'queued' then
+      local position = position_of(id, record)
+      for _, value in ipairs({'position', tostring(position), 'start_in_ms',
+        tostring(math.ceil((position + 1) * pace_ms(record.lane)))}) do
+        flat[#flat + 1] = value
+      end
     end
   end
-  records[#records + 1] = record
+  records[#records + 1] = flat
 end
 return records
