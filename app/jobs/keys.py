@@ -9,7 +9,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 |                       |         | token worker progress steps lost_steps result error idem     | had its time, or it  |
 |                       |         | kept_for kept_until_ms and times: submitted_ms started_ms    | is purged            |
 |                       |         | finished_ms expired_ms                                       |                      |
-| queue:<lane>:<flow>   | zset    | queued job id -> seq; a flow is <rank>:<tenant>, its rank    | while jobs wait      |
+| queue:<lane>:<flow>   | zset    | queued job id -> seq; a flow is RANK:TENANT, the rank being  | while jobs wait      |
 |                       |         | 1 high, 2 normal, 3 low                                      |                      |
 | ready:<lane>          | zset    | flow with queued jobs -> virtual time of its next start      | while jobs wait      |
 | front:<lane>          | zset    | queued job id, taken before -> seq: they go first            | while jobs wait      |
@@ -34,7 +34,8 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | claim:<token>         | list    | job ids that a claim returned, so that it can be asked again | one lease            |
 | worker:<id>           | string  | WorkerInfo JSON                                              | three heartbeats     |
 | workers               | set     | ids of workers, pruned when read                             | always               |
-| ticked, pardon        | string  | server ms of the last tick; until when leases end unblamed   | always               |
+| ticked                | string  | server ms of the last tick                                   | always               |
+| pardon                | string  | server ms until which leases end unblamed after an outage    | always               |
 | wake                  | channel | a lane's name, published when work arrives in it             |                      |
 | changed               | channel | a job's id, published when its record changed                |                      |
 """

@@ -116,7 +116,12 @@ def without_times(keys: dict[str, Any]) -> Any:
         if name in ("delayed", "dead", "ended", "expired"):
             return set(value)
         if name.startswith(("job:", "lane:", "tenant:")):
-            return {field: text for field, text in value.items() if not field.endswith("_ms") or field == "work_ms"}
+            kept = ("work_ms", "cost_ms")
+            return {
+                field: text
+                for field, text in value.items()
+                if field in kept or not (field.endswith("_ms") or field.startswith("pace"))
+            }
         return value
 
     kept = {name: timeless(name, value) for name, value in keys.items() if name not in ("ticked", "pardon")}

@@ -10,10 +10,21 @@ from app.jobs.errors import UnreadableJobError
 from app.jobs.keys import PREFIX
 from app.jobs.queue import JobQueue, Page
 from app.jobs.schema import ErrorCode, JobState, Priority
-from tests.integration.queue_lab import LANE, RESULT, WORKER, claim_one, fences, ids, keyspace, numbered, submit
+from tests.integration.queue_lab import (
+    LANE,
+    RESULT,
+    WORKER,
+    claim_one,
+    fences,
+    ids,
+    keyspace,
+    numbered,
+    pass_time,
+    submit,
+)
 
 Spoil = Callable[[str], str | bytes]
-LATER_FIELDS = {"priority", "deadline_s"}
+LATER_FIELDS = {"priority", "deadline_s", "warnings", "webhook_url", "webhook_events"}
 
 
 def newer(message: str) -> str:
@@ -42,7 +53,7 @@ def not_utf8(message: str) -> bytes:
     return message.encode().replace(b"red", b"r\xe9d").replace(b"worker", b"w\xf6rker")
 
 
-SPOILERS = pytest.mark.parametrize("spoil", [newer, older, other_type, not_json, empty, not_utf8])
+SPOILERS = pytest.mark.parametrize("spoil", [older, other_type, not_json, empty, not_utf8])
 
 
 async def spoil_field(valkey: Redis, number: int, field: str, spoil: Spoil) -> None:
@@ -64,6 +75,44 @@ async def test_a_claim_fails_the_job_it_cannot_read_and_returns_the_others(
     assert unreadable["state"] == JobState.FAILED
     assert json.loads(unreadable["error"])["code"] == ErrorCode.INTERNAL_ERROR
     assert fences(await queue.claim("worker-1", "token-1", [LANE], 3)) == fences(claims)
+
+
+async def test_a_job_of_a_newer_version_is_left_to_a_newer_worker(queue: JobQueue, valkey: Redis) -> None:
+    [job, other] = await submit(queue, 1, 2)
+    spec = str(await valkey.hget(PREFIX + "job:" + job.id, "spec"))
+    await spoil_field(valkey, 1, "spec", newer)
+    for number in range(5):
+        claims = await queue.claim("worker-1", f"token-{number}", [LANE], 2)
+        assert ids(claims) == [other.id] * (number == 0)
+        for claim in claims:
+            await queue.complete(claim, RESULT)
+        keys = await keyspace(valkey)
+        assert (keys["delayed"].keys(), keys["job:" + job.id]["attempts"]) == ({job.id}, "0")
+        await pass_time(valkey, 6)
+        await queue.tick()
+    await valkey.hset(PREFIX + "job:" + job.id, "spec", spec)  # as a newer worker reads it
+    assert ids(await queue.claim("worker-2", "token", [LANE], 1)) == [job.id]
+
+
+async def test_what_a_newer_version_added_is_passed_over_where_it_is_only_shown(
+    queue: JobQueue, valkey: Redis
+) -> None:
+    [job] = await submit(queue, 1)
+    await queue.complete(await claim_one(queue), RESULT)
+    for field in ("spec", "result"):
+        await spoil_field(valkey, 1, field, newer)
+    record = await queue.read("default", job.id)
+    assert (record.job, record.result) == (job, RESULT)
+    await queue.heartbeat(WORKER, forget_after_s=6)
+    await valkey.set(PREFIX + "worker:worker-1", newer(str(await valkey.get(PREFIX + "worker:worker-1"))))
+    assert (await queue.stats()).workers == (WORKER,)
+
+
+async def test_a_message_without_anything_new_is_written_as_before_it_came(queue: JobQueue, valkey: Redis) -> None:
+    [job, urgent] = [*await submit(queue, 1), *await submit(queue, 2, priority="high")]
+    written = [json.loads(str(await valkey.hget(PREFIX + "job:" + each.id, "spec"))) for each in (job, urgent)]
+    assert LATER_FIELDS.isdisjoint(written[0])
+    assert written[1].keys() - written[0].keys() == {"priority"}
 
 
 async def test_a_job_of_before_priorities_and_deadlines_is_claimed_and_read(queue: JobQueue, valkey: Redis) -> None:

