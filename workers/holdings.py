@@ -28,6 +28,11 @@ class Holdings:
     def images_left(self) -> int:
         return sum(job.images_left for job in self._jobs.values())
 
+    @property
+    def alone(self) -> bool:
+        """Whether what is held is a suspect, beside which nothing else may run."""
+        return any(job.claim.alone for job in self._jobs.values())
+
     def add(self, job: RunningJob) -> None:
         self._jobs[job.job.id] = job
         self._metrics.jobs_in_progress.set(len(self._jobs))

@@ -21,6 +21,7 @@ from workers.engine.residency import Residency
 from workers.engine.scheduler import Scheduler
 from workers.metrics import WorkerMetrics
 from workers.settings import WorkerSettings
+from workers.vitals import Vitals
 from workers.worker import Worker, WorkerOptions
 
 
@@ -59,7 +60,12 @@ def build_worker(
         checkpoint_every_s=settings.checkpoint_every_s,
     )
     return Worker(
-        JobQueue(connect(settings.redis_url), lease_s=settings.lease_s),
+        JobQueue(
+            connect(settings.redis_url),
+            lease_s=settings.lease_s,
+            max_attempts=settings.max_attempts,
+            max_crashes=settings.max_crashes,
+        ),
         store,
         engine,
         cards,
@@ -74,5 +80,6 @@ def build_worker(
             drain_timeout_s=settings.drain_timeout_s,
             encode_threads=settings.encode_threads,
             revisions=loaded.revisions,
+            vitals=Vitals(loaded.device, loaded.cost),
         ),
     )

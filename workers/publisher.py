@@ -152,6 +152,14 @@ class Publisher:
         except QueueError:
             return False
 
+    async def hand_back(self, job: RunningJob) -> None:
+        """Let another worker have a job that this one gave up, unless its lease has ended by then."""
+
+        async def release() -> Verdict:
+            return (await self._queue.release([job.claim]))[0]
+
+        await self._insist(job, release)
+
     def close(self) -> None:
         """End the encoding threads; what none of them has begun is dropped."""
         self._encoders.shutdown(wait=False, cancel_futures=True)

@@ -43,6 +43,7 @@ class RunningJob:
     finishing: Stage | None = None
     image_encode_s: float = 0.0
     store_s: float = 0.0
+    redone_steps: int = 0
     reported: Progress | None = None
     unfinished: UnfinishedFiles = field(default_factory=UnfinishedFiles)
 
@@ -85,6 +86,8 @@ class RunningJob:
             model_revision=model_revision,
             worker=worker,
             worker_version=worker_version,
+            resumed_steps=sum(request.resumed_step for request in self.requests),
+            redone_steps=self.redone_steps,
         )
 
 

@@ -27,6 +27,7 @@ from workers.metrics import WorkerMetrics
 from workers.publisher import Publisher, Signature
 from workers.running_job import RunningJob, to_requests
 from workers.unfinished import Unfinished
+from workers.vitals import Vitals
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ class WorkerOptions:
     drain_timeout_s: float
     encode_threads: int
     revisions: Mapping[str, str]
+    vitals: Vitals
 
 
 class Worker:
@@ -131,10 +133,12 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             claims: list[Claim] = []
-            if self._holdings.images_left < self._options.max_images:
+            if self._holdings.images_left < self._options.max_images and not self._holdings.alone:
                 asked_at_s = time.monotonic()
                 try:
-                    claims = await self._queue.claim(self._options.worker_id, token, list(self._cards), 1)
+                    claims = await self._queue.claim(
+                        self._options.worker_id, token, list(self._cards), 1, idle=not self._holdings
+                    )
                     token = secrets.token_hex(16)
                 except QueueUnavailableError as error:
                     # The reply may be what was lost: ask again by the same token.
@@ -154,6 +158,8 @@ class Worker:
         found = await asyncio.gather(*(self._unfinished.find(job, request) for request in job.requests))
         for request, checkpoint in zip(job.requests, found, strict=True):
             request.resume = checkpoint
+        job.redone_steps = max(0, job.claim.lost_steps - sum(saved.step_index for saved in found if saved is not None))
+        self._metrics.wasted_steps.labels("restarted").inc(job.redone_steps)
         if job in self._holdings:
             self._engine.submit(job.requests)
 
@@ -177,6 +183,8 @@ class Worker:
         for job in self._holdings:
             if job.confirmed_at_s < give_up_before_s and not job.complete:
                 self._dispatcher.drop(job, "lease_unconfirmed")
+                # As soon as the queue is back: nobody has to wait for the lease's end then, nor suspect the job.
+                self._dispatcher.spawn(job, self._publisher.hand_back(job))
 
     async def _publish_progress(self) -> None:
         reports = [(job, job.progress()) for job in self._holdings]
@@ -207,6 +215,8 @@ class Worker:
             models=tuple(self._cards),
             device=self._options.device,
             jobs_in_progress=len(self._holdings),
+            memory_used_bytes=self._options.vitals.memory_used_bytes(),
+            step_times=self._options.vitals.step_times(),
         )
         await self._queue.heartbeat(info, forget_after_s=forget_after_s)
 

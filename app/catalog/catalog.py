@@ -138,6 +138,10 @@ class ModelCard(_Frozen):
             raise ValueError(f"outside its own limits: {'; '.join(problems)}")
         return self
 
+    def rows(self, guidance_scale: float, true_cfg_scale: float) -> int:
+        """Rows of a forward for one image: 2 where the model runs with and without the prompt."""
+        return 2 if true_cfg_scale > 1 or (self.guidance is Guidance.CFG and guidance_scale > 1) else 1
+
     def size_problems(self, width: int, height: int) -> list[str]:
         """Say what is wrong with a size, with a size that would do; empty when it is fine."""
         limits = self.limits

@@ -219,7 +219,7 @@ class Model:
                 self._end(job, JobState.CANCELED)
                 moved["canceled"] += 1
             elif job.state is JobState.IN_PROGRESS:
-                pardoned = job.until <= self.pardon and job.attempts < MAX_ATTEMPTS
+                pardoned = job.until < self.pardon and job.attempts < MAX_ATTEMPTS
                 job.crashes += not pardoned
                 moved["blameless"] += pardoned
                 if job.crashes >= MAX_CRASHES and not pardoned:

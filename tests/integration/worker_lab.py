@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import torch
 from prometheus_client import CollectorRegistry
 
 from app.catalog.catalog import Catalog
@@ -18,6 +19,7 @@ from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
 from workers.engine.scheduler import Scheduler
 from workers.metrics import WorkerMetrics
+from workers.vitals import Vitals
 from workers.worker import Worker, WorkerOptions
 
 MODEL = "tiny-sd3"
@@ -32,6 +34,7 @@ OPTIONS = WorkerOptions(
     drain_timeout_s=5.0,
     encode_threads=1,
     revisions={MODEL: "1"},
+    vitals=Vitals(torch.device("cpu"), CostModel()),
 )
 
 

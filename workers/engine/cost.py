@@ -128,6 +128,12 @@ class CostModel:
             curve = curves[place] = self._draw(self._histories.get((stage, place)), _table_shape(stage, key))
         return curve
 
+    def measured(self, stage: Stage, most: int) -> StepTable:
+        """What was measured or seeded of a stage, for the `most` shapes measured last. Any thread may ask."""
+        histories = (*self._seeds.values(), *self._histories.values())
+        known = {history.shape: history for history in histories if history.shape.stage is stage}
+        return {shape: dict(history.medians()) for shape, history in list(known.items())[-most:]}
+
     def _draw(self, history: "_History | None", shape: TableShape) -> Sequence[float]:
         own = history.knots() if history else []
         if len(own) > 1:

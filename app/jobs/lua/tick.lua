@@ -25,7 +25,7 @@ for _, id in ipairs(redis.call('ZRANGE', lease_key, '-inf', now, 'BYSCORE', 'LIM
     finish(id, 'canceled')
     canceled = canceled + 1
   else
-    local pardoned = pardon_until and ended <= tonumber(pardon_until) and tonumber(attempts) < max_attempts
+    local pardoned = pardon_until and ended < tonumber(pardon_until) and tonumber(attempts) < max_attempts
     local crashes = redis.call('HINCRBY', job_key(id), 'crashes', pardoned and 0 or 1)
     if crashes >= max_crashes and not pardoned then
       finish(id, 'dead', 'error', problem)
