@@ -1,12 +1,12 @@
 """The gateway's one error tree and its one error body.
 
     ApiError
-    ├── InvalidRequestError       400 or 422, invalid_* and unknown_parameter
+    ├── InvalidRequestError       400 or 422, invalid_*, unknown_parameter, idempotency_key_reused
     ├── NotFoundError             404, model_not_found, image_not_found, not_found
     ├── ConflictError             409, the image is not there and will not come
     ├── GoneError                 410, image_gone, preview_gone
     ├── TooLargeError             413, payload_too_large
-    ├── QueueBusyError            429, queue_full
+    ├── QueueBusyError            429, queue_full, too_many_jobs
     └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable, job_unreadable
 
 The body has RFC 9457's members at the top and OpenAI's object under `error`, so that either kind of client finds its

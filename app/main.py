@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 
-import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
@@ -14,38 +13,51 @@ from app.api.deps import Services
 from app.api.handlers import add_error_handlers
 from app.catalog.catalog import Catalog
 from app.errors import ANY_OTHER_ERROR
+from app.housekeeping import Housekeeping
 from app.jobs.errors import QueueError
 from app.jobs.queue import JobQueue
 from app.jobs.scripts import connect
 from app.jobs.store import open_store
+from app.jobs.upkeep import Upkeep
 from app.metrics import GatewayMetrics
 from app.middleware import RequestMiddleware
+from app.queue_watch import QueueWatch
 from app.settings import GatewaySettings
-
-log = structlog.get_logger()
-
-_TICK_EVERY_S = 1.0
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     """Build the gateway. Raises CatalogError or StoreError; a queue that is away is waited for, not an error."""
     catalog = Catalog.load()
     redis = connect(settings.redis_url)
+    queue = JobQueue(
+        redis,
+        max_queued=settings.max_queued,
+        max_open=settings.max_open,
+        max_attempts=settings.max_attempts,
+        max_crashes=settings.max_crashes,
+    )
     services = Services(
         settings=settings,
         catalog=catalog.only(settings.models) if settings.models else catalog,
-        queue=JobQueue(redis, max_queued=settings.max_queued),
+        queue=queue,
+        watch=QueueWatch(queue),
         store=open_store(settings.store_url),
         metrics=GatewayMetrics(CollectorRegistry()),
     )
 
+    housekeeping = Housekeeping(
+        queue, Upkeep(redis), services.watch, services.store, services.metrics, settings.keep_pictures_s
+    )
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(_tick(services.queue))
+        with suppress(QueueError):  # it is waited for
+            await services.watch.look()
+        keeping = asyncio.create_task(housekeeping.run())
         try:
             yield
         finally:
-            ticking.cancel()
+            keeping.cancel()
             await redis.aclose()
 
     app = FastAPI(
@@ -63,16 +75,3 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     add_error_handlers(app, settings.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=services.metrics, max_body_bytes=settings.max_body_bytes)
     return app
-
-
-async def _tick(queue: JobQueue) -> None:
-    """Take back the jobs of dead workers, also while no worker is left to do it."""
-    while True:
-        try:
-            await queue.tick()
-        except QueueError as error:
-            log.warning("queue_unavailable", error=str(error))
-        except Exception:
-            # Whatever it was, ticking goes on: if it died, nobody would see, and jobs of dead workers would stay lost.
-            log.exception("tick_failed")
-        await asyncio.sleep(_TICK_EVERY_S)

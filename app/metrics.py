@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from app.jobs.queue import Tick
 from app.jobs.schema import QueueStats
 
 _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -26,9 +27,15 @@ class GatewayMetrics:
             "darkroom_queue_oldest_seconds", "Seconds the oldest waiting job has waited", ["model"], registry=registry
         )
         self.jobs_in_progress = Gauge("darkroom_jobs_in_progress", "Jobs held by workers", registry=registry)
+        self.jobs_reclaimed = Counter(
+            "darkroom_jobs_reclaimed", "Jobs taken back from workers that were lost", registry=registry
+        )
         self.dead_jobs = Gauge("darkroom_dead_jobs", "Jobs given up after their workers died", registry=registry)
         self.workers_live = Gauge("darkroom_workers_live", "Workers serving the model", ["model"], registry=registry)
         self.queue_up = Gauge("darkroom_queue_up", "1 while the queue server answers", registry=registry)
+
+    def count(self, tick: Tick) -> None:
+        self.jobs_reclaimed.inc(tick.requeued)
 
     def set_queue(self, stats: QueueStats, models: list[str]) -> None:
         for model in models:

@@ -31,6 +31,14 @@ class GatewaySettings(BaseSettings):
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
+    max_open: int = Field(default=10_000, ge=1, description="Most jobs of one tenant that are not over.")
+    max_attempts: int = Field(default=3, ge=1, description="A job that failed so often is not tried again.")
+    max_crashes: int = Field(default=3, ge=1, description="A job that lost so many workers is dead.")
+    keep_pictures_s: float | None = Field(
+        default=7 * 24 * 3600.0,
+        gt=0,
+        description="Seconds that pictures are kept after a job's end; its record stays a day longer. Empty: for ever.",
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     @field_validator("models", mode="before")
@@ -40,6 +48,11 @@ class GatewaySettings(BaseSettings):
         if not isinstance(value, str):
             return value
         return tuple(name for part in value.split(",") if (name := part.partition("=")[0].strip()))
+
+    @field_validator("keep_pictures_s", mode="before")
+    @classmethod
+    def _none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -55,7 +55,7 @@ class WorkerSettings(BaseSettings):
         " it is learnt on the way.",
     )
     lease_s: float = Field(default=15.0, gt=0)
-    max_attempts: int = Field(default=3, ge=1, description="A job that failed so often, though it may be retried, fails.")
+    max_attempts: int = Field(default=3, ge=1, description="A job that failed so often is not tried again.")
     max_crashes: int = Field(default=3, ge=1, description="A job that lost so many workers is dead.")
     step_timeout_s: float = Field(default=300.0, gt=0, description="A step longer than this is a hung device.")
     drain_timeout_s: float = Field(default=8.0, ge=0, description="Seconds to hand in finished images on the way out.")

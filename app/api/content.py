@@ -51,6 +51,8 @@ async def content(
             return _not_yet()
         status = STATUS_OF[record.state]
         raise ConflictError(f"image_{status}", f"the job is {status}: it has no images")
+    if record.expired_ms is not None:
+        raise GoneError("image_gone", "the image has had its time and is deleted")
     image = record.result.images[index]
     headers = {"ETag": f'"{image.sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
     known = request.headers.get("if-none-match", "")

@@ -9,6 +9,7 @@ from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
 from app.jobs.store import ImageStore
 from app.metrics import GatewayMetrics
+from app.queue_watch import QueueWatch
 from app.settings import GatewaySettings
 
 
@@ -19,6 +20,7 @@ class Services:
     settings: GatewaySettings
     catalog: Catalog
     queue: JobQueue
+    watch: QueueWatch
     store: ImageStore
     metrics: GatewayMetrics
 

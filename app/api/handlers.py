@@ -1,5 +1,6 @@
 """Whatever goes wrong becomes the one error body."""
 
+import math
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
@@ -18,7 +19,14 @@ from app.errors import (
     UnavailableError,
     error_response,
 )
-from app.jobs.errors import QueueError, QueueFullError, StorageFullError, UnreadableJobError
+from app.jobs.errors import (
+    KeyReusedError,
+    QueueError,
+    QueueFullError,
+    StorageFullError,
+    TenantFullError,
+    UnreadableJobError,
+)
 from app.jobs.store import StoreError
 from app.middleware import too_large
 
@@ -79,7 +87,7 @@ def _invalid_request(problems: Sequence[Any]) -> ApiError:
         if isinstance(problem["input"], bytes):  # FastAPI reads JSON only where the client says that it is
             return InvalidRequestError("invalid_body", "send a JSON object, with Content-Type: application/json")
         return InvalidRequestError("invalid_body", "the body must be a JSON object")
-    name = fields[0]
+    name = fields[0].lower().replace("-", "_")
     message = f"{name} is required" if problem["type"] == "missing" else f"{name}: {problem['msg']}"
     return InvalidRequestError("invalid_size" if name in _SIZE_FIELDS else f"invalid_{name}", message, param=name)
 
@@ -113,8 +121,16 @@ def _unreadable_body() -> ApiError:
 
 
 def _from_queue(error: QueueError) -> ApiError:
-    if isinstance(error, QueueFullError):
-        return QueueBusyError("queue_full", f"{error}; try again later", headers=_RETRY_LATER)
+    if isinstance(error, QueueFullError | TenantFullError):
+        code = "queue_full" if isinstance(error, QueueFullError) else "too_many_jobs"
+        seconds = math.ceil(error.retry_after_s)
+        return QueueBusyError(code, f"{error}; try again in {seconds} s", headers={"Retry-After": str(seconds)})
+    if isinstance(error, KeyReusedError):
+        return InvalidRequestError(
+            "idempotency_key_reused",
+            "this Idempotency-Key came with another request before; use a new key for each request",
+            param="idempotency_key",
+        )
     if isinstance(error, StorageFullError):
         return UnavailableError("storage_full", "The queue's memory is full; try again later.", headers=_RETRY_LATER)
     if isinstance(error, UnreadableJobError):

@@ -3,16 +3,28 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_found
-from app.api.resolve import to_job
+from app.api.resolve import body_sha256, to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import InvalidRequestError, NotFoundError, documented
 from app.jobs.errors import JobNotFoundError
+from app.jobs.queue import Idempotency
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[!-~]+$",
+        description="Your own name for this request, new for each one, such as a UUID.",
+    ),
+]
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
@@ -40,20 +52,33 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
     },
 )
 async def submit(
-    image_request: ImageRequest, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep, response: Response
+    image_request: ImageRequest,
+    services: ServicesDep,
+    tenant: TenantDep,
+    base_url: BaseUrlDep,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
 ) -> ImageJobView:
-    """Queue a job and answer at once. Poll the `Location` until its `status` is completed, failed or canceled."""
+    """Queue a job and answer at once. Poll the `Location` until its `status` is completed, failed or canceled.
+
+    With an `Idempotency-Key`, sending the same request again within a day answers the same job, and makes no other.
+    """
     settings = services.settings
+    card = _card(services, image_request.model)
     job = to_job(
         image_request,
-        _card(services, image_request.model),
+        card,
         tenant,
         max_prompt_chars=settings.max_prompt_chars,
         max_images=settings.max_images_per_request,
     )
-    await services.queue.submit(job)
-    services.metrics.jobs_submitted.labels(job.model, "native").inc()
-    view = job_view(await services.queue.read(tenant, job.id), base_url)
+    idempotency = Idempotency(idempotency_key, body_sha256(image_request)) if idempotency_key else None
+    job_id = await services.queue.submit(job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency)
+    if job_id == job.id:
+        services.metrics.jobs_submitted.labels(job.model, "native").inc()
+    else:
+        response.headers["Idempotency-Replayed"] = "true"
+    view = job_view(await services.queue.read(tenant, job_id), base_url)
     response.headers["Location"] = view.urls.self
     response.headers["Retry-After"] = str(POLL_AFTER_S)
     return view

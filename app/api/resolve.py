@@ -1,5 +1,7 @@
 """A request becomes a job: defaults filled in, every limit of its model checked. Nothing later checks again."""
 
+import hashlib
+import json
 import re
 import secrets
 from typing import TypeVar
@@ -58,6 +60,12 @@ def to_job(request: ImageRequest, card: ModelCard, tenant: str, *, max_prompt_ch
         deadline_s=request.deadline_seconds,
         metadata=request.metadata,
     )
+
+
+def body_sha256(request: ImageRequest) -> str:
+    """Tell requests apart: equal for the same fields with the same values, in whatever order and by whichever alias."""
+    fields = request.model_dump(mode="json", exclude_unset=True)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 def _size(request: ImageRequest, card: ModelCard) -> tuple[int, int]:

@@ -41,6 +41,7 @@ class ProgressView(BaseModel):
 
 class QueueView(BaseModel):
     position: int = Field(description="Jobs of the same model ahead of this one; 0 once it runs.")
+    eta_seconds: float = Field(description="Until a worker should take it; 0 once one has.")
 
 
 class ImageView(BaseModel):
@@ -181,7 +182,7 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
         started_at=_time(record.started_ms) if record.started_ms else None,
         completed_at=_time(record.finished_ms) if record.finished_ms else None,
         progress=_progress(record),
-        queue=QueueView(position=record.position or 0),
+        queue=QueueView(position=record.position or 0, eta_seconds=record.start_in_s or 0),
         data=[
             ImageView(url=f"{self_url}/content?index={image.index}", **image.model_dump(exclude={"path"}))
             for image in (result.images if result else ())

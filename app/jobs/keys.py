@@ -36,6 +36,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | workers               | set     | ids of workers, pruned when read                             | always               |
 | ticked                | string  | server ms of the last tick                                   | always               |
 | pardon                | string  | server ms until which leases end unblamed after an outage    | always               |
+| turn:<what>           | string  | there while somebody has just done it: expire, sweep         | as long as that      |
 | wake                  | channel | a lane's name, published when work arrives in it             |                      |
 | changed               | channel | a job's id, published when its record changed                |                      |
 """

@@ -2,24 +2,26 @@
 
 | path                                            | holds                               | deleted by            |
 |-------------------------------------------------|-------------------------------------|-----------------------|
-| results/<job id>/<claim token>/<index>.<format> | a finished picture                  | nobody yet            |
+| results/<job id>/<claim token>/<index>.<format> | a finished picture                  | the gateway, in time  |
 | checkpoints/<job id>-<index>.safetensors        | latents of a picture half developed | the worker, see below |
 | previews/<job id>-<index>.jpg                   | the latest preview of a picture     | the worker, see below |
 
 The token in a result's path keeps two workers that drew the same job apart; readers follow the job's record only. A
 checkpoint has none, since it is for whichever worker comes next, and neither has a preview: the latest one counts. The
-worker that holds a job deletes both when the job is over; a job that ends while nobody holds it, canceled between two
-attempts say, leaves them behind.
+worker that holds a job deletes both when the job is over. What is left behind, by a job that is canceled between two
+attempts or by a worker that died, is swept up: see sweep.py.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, MemoryStore, ObjectStore, from_url
+
+RESULTS, CHECKPOINTS, PREVIEWS = "results", "checkpoints", "previews"
 
 
 class StoreError(Exception):
@@ -31,6 +33,7 @@ class ImageNotStoredError(StoreError):
 
 
 # A path with "..", "//" or a control character is refused with a ValueError, before anything is touched.
+_PAGE = 1000
 _REFUSALS = (BaseError, OSError, ValueError)
 
 
@@ -64,6 +67,16 @@ class ImageStore:
             if outcome is not None:
                 raise outcome
 
+    async def pages(self, folder: str) -> AsyncIterator[list[str]]:
+        """List every path under a folder, a page at a time. Raises StoreError."""
+        try:
+            async for page in obstore.list(self._store, folder, chunk_size=_PAGE):
+                yield [str(found["path"]) for found in page]
+        except FileNotFoundError:
+            pass
+        except _REFUSALS as error:
+            raise StoreError(f"cannot list {folder}: {_first_line(error)}") from error
+
     async def _delete(self, path: str) -> None:
         try:
             await obstore.delete_async(self._store, path)
@@ -94,15 +107,15 @@ def open_store(url: str) -> ImageStore:
 
 
 def result_path(job_id: str, token: str, index: int, extension: str) -> str:
-    return f"results/{job_id}/{token}/{index}.{extension}"
+    return f"{RESULTS}/{job_id}/{token}/{index}.{extension}"
 
 
 def checkpoint_path(job_id: str, index: int) -> str:
-    return f"checkpoints/{job_id}-{index}.safetensors"
+    return f"{CHECKPOINTS}/{job_id}-{index}.safetensors"
 
 
 def preview_path(job_id: str, index: int) -> str:
-    return f"previews/{job_id}-{index}.jpg"
+    return f"{PREVIEWS}/{job_id}-{index}.jpg"
 
 
 def _folder(url: str) -> Path:

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from redis.asyncio import Redis
 
-from app.jobs.scripts import Scripts
+from app.jobs.keys import PREFIX
+from app.jobs.scripts import Scripts, translated_errors
 
 
 class Hold(StrEnum):
@@ -36,7 +37,14 @@ class Upkeep:
     """Every method raises QueueUnavailableError when the server cannot be reached."""
 
     def __init__(self, redis: Redis) -> None:
+        self._redis = redis
         self._run = Scripts(redis).run
+
+    async def my_turn(self, what: str, every_s: float) -> bool:
+        """Whether nobody did this within the last seconds; who asks, does it."""
+        with translated_errors():
+            given = await self._redis.set(f"{PREFIX}turn:{what}", "taken", nx=True, px=round(every_s * 900))
+        return bool(given)
 
     async def expire(self, *, pictures_s: float, record_s: float, most: int = 100) -> list[str]:
         """Let jobs go that ended long ago, and return those whose pictures are to be deleted now.

@@ -173,11 +173,7 @@ class Model:
         return verdict
 
     def fail(self, job: Job, token: str, error: JobError, retry_after_s: int) -> Verdict:
-        if (
-            self.jobs.get(job.id) is job
-            and job.token == token
-            and job.state in (JobState.FAILED, JobState.DELAYED)
-        ):
+        if self.jobs.get(job.id) is job and job.token == token and job.state in (JobState.FAILED, JobState.DELAYED):
             return Verdict.OK
         verdict = self.verdict(job, token)
         if verdict is Verdict.OK:

@@ -98,9 +98,7 @@ class QueueMachine(RuleBasedStateMachine):
         """The claim's job; one that nobody knows where it is forgotten."""
         return self._model.jobs.get(claim.job.id) or Job(claim.job.id, "", "", Priority.LOW, 0, 0, 0)
 
-    @initialize(
-        jobs=st.lists(st.tuples(st.sampled_from(LANES), st.sampled_from(Priority)), min_size=2, max_size=6)
-    )
+    @initialize(jobs=st.lists(st.tuples(st.sampled_from(LANES), st.sampled_from(Priority)), min_size=2, max_size=6))
     def start(self, jobs: list[tuple[str, Priority]]) -> None:
         for lane, priority in jobs:
             self.submit("ours", lane, priority, 1, None)

@@ -94,9 +94,7 @@ async def test_a_job_of_a_newer_version_is_left_to_a_newer_worker(queue: JobQueu
     assert ids(await queue.claim("worker-2", "token", [LANE], 1)) == [job.id]
 
 
-async def test_what_a_newer_version_added_is_passed_over_where_it_is_only_shown(
-    queue: JobQueue, valkey: Redis
-) -> None:
+async def test_what_a_newer_version_added_is_passed_over_where_it_is_only_shown(queue: JobQueue, valkey: Redis) -> None:
     [job] = await submit(queue, 1)
     await queue.complete(await claim_one(queue), RESULT)
     for field in ("spec", "result"):
