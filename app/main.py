@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -14,7 +14,6 @@ from app.api.handlers import add_error_handlers
 from app.catalog.catalog import Catalog
 from app.errors import ANY_OTHER_ERROR
 from app.housekeeping import Housekeeping
-from app.jobs.errors import QueueError
 from app.jobs.queue import JobQueue
 from app.jobs.scripts import connect
 from app.jobs.store import open_store
@@ -51,8 +50,6 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        with suppress(QueueError):  # it is waited for
-            await services.watch.look()
         keeping = asyncio.create_task(housekeeping.run())
         try:
             yield

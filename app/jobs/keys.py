@@ -3,42 +3,43 @@
 All keys carry the hash tag {q}, so that the queue lives in one cluster slot and a script may touch all of it. The
 scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to this table.
 
-| key                   | type    | holds                                                        | lives                |
-|-----------------------|---------|--------------------------------------------------------------|----------------------|
-| job:<id>              | hash    | state tenant lane priority cost_ms spec seq attempts crashes | until its record has |
-|                       |         | token worker progress steps lost_steps result error idem     | had its time, or it  |
-|                       |         | kept_for kept_until_ms and times: submitted_ms started_ms    | is purged            |
-|                       |         | finished_ms expired_ms                                       |                      |
-| queue:<lane>:<flow>   | zset    | queued job id -> seq; a flow is RANK:TENANT, the rank being  | while jobs wait      |
-|                       |         | 1 high, 2 normal, 3 low                                      |                      |
-| ready:<lane>          | zset    | flow with queued jobs -> virtual time of its next start      | while jobs wait      |
-| front:<lane>          | zset    | queued job id, taken before -> seq: they go first            | while jobs wait      |
-| suspects:<lane>       | zset    | queued job id whose worker died -> seq: they run alone       | while jobs wait      |
-| clock                 | string  | the virtual time of fair queueing                            | always               |
-| debts                 | zset    | flow without queued jobs -> virtual time it is ahead to      | until then           |
-| weights               | hash    | tenant -> its share, where that is not 1                     | always               |
-| lanes                 | set     | lanes that ever had a job; a lane is a model                 | always               |
-| lane:<lane>           | hash    | queued, work_ms: queued jobs and their cost; pace_claims,    | always               |
-|                       |         | pace_ms, last_ms: how fast they go; promised_ms: the last    |                      |
-|                       |         | place promised to somebody who was refused                   |                      |
-| tenant:<t>            | hash    | open, work_ms: jobs that are not over, their cost; promised_ms | always             |
-| totals                | hash    | submitted, and each end -> jobs ever                         | always               |
-| lease                 | zset    | job id in progress -> server ms when its lease ends          | while jobs run       |
-| delayed               | zset    | job id waiting for a retry -> server ms when it is due       | while jobs wait      |
-| dead                  | zset    | job id given up on -> server ms                              | until purged         |
-| ended                 | zset    | job id that is over, dead ones aside -> server ms            | until it expires     |
-| expired               | zset    | job id whose pictures are gone -> server ms                  | until forgotten      |
-| seq                   | counter | order of submission                                          | always               |
-| jobs:<t>              | zset    | every job id of a tenant -> seq                              | as the jobs          |
-| idem:<t>:<key>        | hash    | id of the job, body: hash of the request                     | a day, or as the job |
-| claim:<token>         | list    | job ids that a claim returned, so that it can be asked again | one lease            |
-| worker:<id>           | string  | WorkerInfo JSON                                              | three heartbeats     |
-| workers               | set     | ids of workers, pruned when read                             | always               |
-| ticked                | string  | server ms of the last tick                                   | always               |
-| pardon                | string  | server ms until which leases end unblamed after an outage    | always               |
-| turn:<what>           | string  | there while somebody has just done it: expire, sweep         | as long as that      |
-| wake                  | channel | a lane's name, published when work arrives in it             |                      |
-| changed               | channel | a job's id, published when its record changed                |                      |
+| key                 | type    | holds                                                         | lives                |
+|---------------------|---------|---------------------------------------------------------------|----------------------|
+| job:<id>            | hash    | state tenant lane priority cost_ms spec seq attempts crashes  | until its record has |
+|                     |         | token worker progress steps lost_steps result error idem      | had its time, or it  |
+|                     |         | kept_for kept_until_ms and times: submitted_ms started_ms     | is purged            |
+|                     |         | finished_ms expired_ms                                        |                      |
+| queue:<lane>:<flow> | zset    | queued job id -> seq; a flow is RANK:TENANT, the rank being   | while jobs wait      |
+|                     |         | 1 high, 2 normal, 3 low                                       |                      |
+| ready:<lane>        | zset    | flow with queued jobs -> virtual time of its next start       | while jobs wait      |
+| front:<lane>        | zset    | queued job id, taken before -> seq: they go first             | while jobs wait      |
+| suspects:<lane>     | zset    | queued job id whose worker died -> seq: they run alone        | while jobs wait      |
+| clock               | string  | the virtual time of fair queueing                             | always               |
+| debts               | zset    | flow without queued jobs -> virtual time it is ahead to       | until then           |
+| weights             | hash    | tenant -> its share, where that is not 1                      | always               |
+| lanes               | set     | lanes that ever had a job; a lane is a model                  | always               |
+| lane:<lane>         | hash    | queued, work_ms: queued jobs and their cost; pace_claims,     | always               |
+|                     |         | pace_ms, last_ms: how fast they go; promised_ms: the last     |                      |
+|                     |         | place promised to somebody who was refused                    |                      |
+| tenant:<t>          | hash    | open, work_ms: jobs that are not over, their cost; as a lane  | always               |
+|                     |         | promised_ms                                                   |                      |
+| totals              | hash    | submitted, and each end -> jobs ever                          | always               |
+| lease               | zset    | job id in progress -> server ms when its lease ends           | while jobs run       |
+| delayed             | zset    | job id waiting for a retry -> server ms when it is due        | while jobs wait      |
+| dead                | zset    | job id given up on -> server ms                               | until purged         |
+| ended               | zset    | job id that is over, dead ones aside -> server ms             | until it expires     |
+| expired             | zset    | job id whose pictures are gone -> server ms                   | until forgotten      |
+| seq                 | counter | order of submission                                           | always               |
+| jobs:<t>            | zset    | every job id of a tenant -> seq                               | as the jobs          |
+| idem:<t>:<key>      | hash    | id of the job, body: hash of the request                      | a day, or as the job |
+| claim:<token>       | list    | job ids that a claim returned, so that it can be asked again  | one lease            |
+| worker:<id>         | string  | WorkerInfo JSON                                               | three heartbeats     |
+| workers             | set     | ids of workers, pruned when read                              | always               |
+| ticked              | string  | server ms of the last tick                                    | always               |
+| pardon              | string  | server ms until which leases end unblamed after an outage     | always               |
+| turn:<what>         | string  | there while somebody has just done it: expire, sweep          | as long as that      |
+| wake                | channel | a lane's name, published when work arrives in it              |                      |
+| changed             | channel | a job's id, published when its record changed                 |                      |
 """
 
 PREFIX = "darkroom:{q}:"

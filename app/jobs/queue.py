@@ -214,9 +214,9 @@ class JobQueue:
     ) -> list[Claim]:
         """Take up to `most` jobs of these lanes, with a lease. Asking again with one token is safe.
 
-        idle: the worker holds nothing. A suspect is given to an idle worker only, and alone; a busy one that should take
-        it gets nothing until it is idle. A job of a newer version is handed back for another worker, one that nobody can
-        read fails.
+        idle: the worker holds nothing. A suspect is given to an idle worker only, and alone; a busy one that should
+        take it gets nothing until it is idle. A job of a newer version is handed back for another worker, one that
+        nobody can read fails.
         """
         reply = await self._run("claim", token, worker, most, self._lease_ms, int(idle), *lanes)
         claims = []

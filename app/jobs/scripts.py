@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Any
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -15,22 +15,29 @@ from app.jobs.errors import QueueUnavailableError, StorageFullError
 from app.jobs.keys import PREFIX
 
 _RETRY_DELAYS_S = (0.05, 0.2)
+_CONNECTIONS = 64
+_WAIT_FOR_CONNECTION_S = 10.0
 
 
 def connect(url: str) -> Redis:
     """Open a lazily connected client for redis://, rediss:// or unix://.
 
     redis-py's own retries are off: they are silent, and a script's are ours. Three tries at a server that hangs take
-    6 s, well within a lease. Bytes that are no UTF-8 come as lone surrogates, which
-    no message may hold: strict decoding would lose the whole reply, not only the job they are in.
+    6 s, well within a lease. Whoever finds every connection busy waits for one, where redis-py's usual pool raises.
+    Bytes that are no UTF-8 come as lone surrogates, which no message may hold: strict decoding would lose the whole
+    reply, not only the job they are in.
     """
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        encoding_errors="surrogateescape",
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=2.0,
-        socket_connect_timeout=2.0,
+    return Redis.from_pool(
+        BlockingConnectionPool.from_url(
+            url,
+            max_connections=_CONNECTIONS,
+            timeout=_WAIT_FOR_CONNECTION_S,
+            decode_responses=True,
+            encoding_errors="surrogateescape",
+            retry=Retry(NoBackoff(), 0),
+            socket_timeout=2.0,
+            socket_connect_timeout=2.0,
+        )
     )
 
 

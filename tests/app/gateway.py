@@ -11,15 +11,20 @@ from typing import Any, NoReturn
 
 import httpx
 from fastapi import FastAPI
+from redis.asyncio import Redis
 
 from app.api.deps import Services
 from app.errors import TYPE_BASE, ErrorBody
+from app.jobs.keys import PREFIX
 from app.jobs.queue import Claim, JobQueue
 from app.jobs.schema import ErrorCode, ImageFile, ImageJob, JobError, JobResult, StageSeconds
 from app.jobs.scripts import connect
 from app.jobs.store import result_path
 from app.main import create_app
 from app.settings import GatewaySettings
+
+ANY_JOB = PREFIX + "seq"
+"""The key that is there once any job was accepted."""
 
 ERROR_BODY_KEYS = {"type", "title", "status", "detail", "code", "param", "request_id", "error"}
 
@@ -34,6 +39,7 @@ class Gateway:
     app: FastAPI
     client: httpx.AsyncClient
     worker: JobQueue
+    redis: Redis
 
     @property
     def services(self) -> Services:
@@ -90,7 +96,7 @@ async def running(redis_url: str, store_url: str = "memory://", **settings: Any)
         transport=httpx.ASGITransport(app), base_url="http://gateway", event_hooks={"response": [check_answer]}
     )
     async with app.router.lifespan_context(app), client, connect(redis_url) as worker_redis:
-        yield Gateway(app=app, client=client, worker=JobQueue(worker_redis))
+        yield Gateway(app=app, client=client, worker=JobQueue(worker_redis), redis=worker_redis)
 
 
 def sha256(data: bytes) -> str:

@@ -4,7 +4,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.app.gateway import Gateway, check_error
+from tests.app.gateway import ANY_JOB, Gateway, check_error
 
 JSON = {"content-type": "application/json"}
 
@@ -51,7 +51,7 @@ async def test_a_bad_body_is_refused(gateway: Gateway, valkey: Redis, content: b
     body = check_error(await gateway.client.post("/v1/images", content=content, headers=JSON))
     assert f"{body['status']} {body['code']}" == answer
     assert said in body["detail"]
-    assert await valkey.dbsize() == 0
+    assert not await valkey.exists(ANY_JOB)
 
 
 async def test_no_depth_of_nesting_breaks_it(gateway: Gateway, valkey: Redis) -> None:
@@ -62,7 +62,7 @@ async def test_no_depth_of_nesting_breaks_it(gateway: Gateway, valkey: Redis) ->
         response = await gateway.client.post("/v1/images", content=content, headers=JSON)
         statuses.add(response.status_code)
     assert statuses == {422, 400}
-    assert await valkey.dbsize() == 0
+    assert not await valkey.exists(ANY_JOB)
 
 
 NOT_JSON: list[str | None] = [
@@ -87,7 +87,7 @@ async def test_a_body_that_is_not_said_to_be_json_is_refused(gateway: Gateway, v
         body = check_error(response)
         assert (body["status"], body["code"]) == (422, "invalid_body")
         assert body["detail"] == "send a JSON object, with Content-Type: application/json"
-        assert await valkey.dbsize() == 0
+        assert not await valkey.exists(ANY_JOB)
 
 
 @pytest.mark.parametrize(

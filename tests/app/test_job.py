@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from app.jobs.queue import JobQueue
 from app.jobs.schema import ErrorCode, JobError, Progress, Stage
-from tests.app.gateway import Gateway, check_error, running, sha256, view
+from tests.app.gateway import ANY_JOB, Gateway, check_error, running, sha256, view
 from tests.conftest import make_job
 
 NOWHERE = "img_" + "f" * 32
@@ -191,7 +191,7 @@ async def test_an_unknown_job_is_not_found(gateway: Gateway, valkey: Redis, suff
         body = check_error(await gateway.client.request("POST" if suffix == "/cancel" else "GET", url))
         assert (body["status"], body["code"]) == (404, "image_not_found"), job_id
         assert body["detail"] == "there is no such job"
-    assert await valkey.dbsize() == 0
+    assert not await valkey.exists(ANY_JOB)
 
 
 async def test_another_tenants_job_is_not_found_and_not_touched(gateway: Gateway, queue: JobQueue) -> None:

@@ -4,7 +4,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.jobs.queue import JobQueue
-from tests.app.gateway import Gateway, check_error, view
+from tests.app.gateway import ANY_JOB, Gateway, check_error, view
 from tests.conftest import make_job
 
 
@@ -151,4 +151,4 @@ async def test_bad_questions(gateway: Gateway, valkey: Redis) -> None:
     for query, code, param in BAD_QUESTIONS:
         body = check_error(await gateway.client.get(f"/v1/images?{query}"))
         assert (body["status"], body["code"], body["param"]) == (422, code, param)
-        assert await valkey.dbsize() == 0
+        assert not await valkey.exists(ANY_JOB)

@@ -1,8 +1,10 @@
 """Submitting: what is accepted, what it is resolved to, and what the answer says."""
 
+import asyncio
 import re
 from typing import Any
 
+import httpx
 import pytest
 from redis.asyncio import Redis
 
@@ -121,10 +123,11 @@ def test_every_alias_is_tried_above() -> None:
     }
 
 
-async def test_priority_and_deadline_do_not_change_the_line(gateway: Gateway) -> None:
-    asked: list[dict[str, Any]] = [{"priority": "low"}, {"priority": "high"}, {"deadline_seconds": 0.001}]
-    submitted = [(await gateway.submit(**fields))["id"] for fields in asked]
-    assert [(await gateway.claim(f"token-{place}")).job.id for place in range(3)] == submitted
+async def test_priority_changes_the_line_and_a_deadline_does_not(gateway: Gateway) -> None:
+    asked: list[dict[str, Any]] = [{"priority": "low"}, {}, {"deadline_seconds": 0.001}, {"priority": "high"}]
+    low, normal, urgent, high = [(await gateway.submit(**fields))["id"] for fields in asked]
+    claimed = [(await gateway.claim(f"token-{place}")).job.id for place in range(4)]
+    assert claimed == [high, normal, low, urgent]  # low has its share too: first of all to begin
 
 
 async def test_jobs_of_one_model_stand_in_line(gateway: Gateway) -> None:
@@ -142,7 +145,8 @@ async def test_a_full_queue_answers_429_for_its_model_only(
         response = await gateway.post({"prompt": "a ring", "model": "tiny-sd3"})
         body = check_error(response)
         assert (body["status"], body["code"], body["param"]) == (429, "queue_full", None)
-        assert body["detail"] == "2 jobs already wait for tiny-sd3; try again later"
+        seconds = int(response.headers["retry-after"])
+        assert body["detail"] == f"2 jobs already wait for tiny-sd3; try again in {seconds} s"
         await gateway.submit(model="tiny-flux-dev")
         await gateway.claim()
         await gateway.submit()
@@ -176,3 +180,60 @@ async def test_only_the_models_of_the_settings_are_offered(
         assert body["detail"] == "there is no model 'flux-dev' here; known: tiny-sd3, tiny-flux-dev"
         models = view(await gateway.client.get("/v1/models"))["data"]
         assert [model["id"] for model in models] == ["tiny-sd3", "tiny-flux-dev"]
+
+
+async def test_a_tenant_with_too_many_open_jobs_is_told_when_to_come_back(
+    no_darkroom_environment: None, valkey: Redis, valkey_url: str
+) -> None:
+    async with running(valkey_url, max_open=1) as gateway:
+        await gateway.submit(model="tiny-flux-dev")
+        response = await gateway.post({"prompt": "a ring", "model": "tiny-sd3"})
+        body = check_error(response)
+        assert (body["status"], body["code"], body["param"]) == (429, "too_many_jobs", None)
+        seconds = int(response.headers["retry-after"])
+        assert body["detail"] == f"1 of your jobs are not over yet; try again in {seconds} s"
+
+
+async def post_named(gateway: Gateway, key: str, **fields: object) -> httpx.Response:
+    body = {"prompt": "a ring", "model": "tiny-sd3"} | fields
+    return await gateway.client.post("/v1/images", json=body, headers={"Idempotency-Key": key})
+
+
+async def test_the_same_request_under_the_same_key_is_the_same_job(gateway: Gateway) -> None:
+    first = await post_named(gateway, "key-1", steps=4)
+    again = await post_named(gateway, "key-1", num_inference_steps=4)
+    other = await post_named(gateway, "key-2", steps=4)
+    assert (first.status_code, again.status_code, other.status_code) == (202, 202, 202)
+    assert first.json() == again.json()
+    assert first.json()["id"] != other.json()["id"]
+    assert ("Idempotency-Replayed" in first.headers, again.headers["Idempotency-Replayed"]) == (False, "true")
+    assert len(await gateway.list_ids()) == 2
+
+
+async def test_a_key_answers_with_the_job_as_it_is_now(gateway: Gateway) -> None:
+    job_id = (await post_named(gateway, "key-1")).json()["id"]
+    await gateway.complete(await gateway.claim(), b"picture")
+    again = (await post_named(gateway, "key-1")).json()
+    assert (again["id"], again["status"]) == (job_id, "completed")
+
+
+async def test_another_request_under_a_used_key_is_refused(gateway: Gateway) -> None:
+    await post_named(gateway, "key-1")
+    body = check_error(await post_named(gateway, "key-1", seed=1))
+    assert (body["status"], body["code"], body["param"]) == (422, "idempotency_key_reused", "idempotency_key")
+    assert len(await gateway.list_ids()) == 1
+
+
+async def test_a_hundred_posts_at_once_under_one_key_make_one_job(gateway: Gateway) -> None:
+    answers = await asyncio.gather(*(post_named(gateway, "key-1") for _ in range(100)))
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(await gateway.list_ids()) == 1
+
+
+@pytest.mark.parametrize("key", ["", "a b", "caf\xe9", "k" * 256])
+async def test_a_key_that_is_no_token_is_refused(gateway: Gateway, key: str) -> None:
+    answer = await gateway.client.post(
+        "/v1/images", json={"prompt": "a ring"}, headers=[(b"Idempotency-Key", key.encode("latin-1"))]
+    )
+    body = check_error(answer)
+    assert (body["status"], body["code"], body["param"]) == (422, "invalid_idempotency_key", "idempotency_key")

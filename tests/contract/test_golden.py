@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.jobs import schema
 from app.jobs.schema import (
+    Advice,
     ErrorCode,
     ImageFile,
     ImageJob,
@@ -27,6 +28,7 @@ from app.jobs.schema import (
     QueueStats,
     Stage,
     StageSeconds,
+    StepTime,
     WorkerInfo,
 )
 
@@ -34,7 +36,17 @@ GOLDEN = Path(__file__).with_name("golden")
 OLDER = Path(__file__).with_name("older")
 
 # What an earlier version did not write, and what is read in its place.
-LATER: dict[str, dict[str, Any]] = {"image_job": {"priority": "normal", "deadline_s": None}}
+LATER: dict[str, dict[str, Any]] = {
+    "image_job": {
+        "priority": "normal",
+        "deadline_s": None,
+        "warnings": [],
+        "webhook_url": None,
+        "webhook_events": [],
+    },
+    "job_result": {"gpu_s": 0.0, "resumed_steps": 0, "redone_steps": 0},
+    "worker_info": {"memory_used_bytes": None, "step_times": []},
+}
 
 JOB = ImageJob(
     id="img_0123456789abcdef0123456789abcdef",
@@ -55,6 +67,9 @@ JOB = ImageJob(
     priority=Priority.HIGH,
     deadline_s=2.5,
     metadata={"order": "7"},
+    warnings=(Advice(code="steps_few", message="4 steps are few; try 20.", param="num_inference_steps"),),
+    webhook_url="https://example.org/hook",
+    webhook_events=("completed",),
 )
 PROGRESS = Progress(stage=Stage.DENOISE, step=7, total_steps=40)
 ERROR = JobError(code=ErrorCode.OUT_OF_MEMORY, message="The device's memory is full.", retryable=True)
@@ -79,9 +94,18 @@ RESULT = JobResult(
     model_revision="0-random",
     worker="worker-1",
     worker_version="0.1.0",
+    gpu_s=1.75,
+    resumed_steps=12,
+    redone_steps=3,
 )
 WORKER = WorkerInfo(
-    id="worker-1", version="0.1.0", models=("tiny-sd3", "tiny-flux-dev"), device="cpu", jobs_in_progress=3
+    id="worker-1",
+    version="0.1.0",
+    models=("tiny-sd3", "tiny-flux-dev"),
+    device="cpu",
+    jobs_in_progress=3,
+    memory_used_bytes=2**30,
+    step_times=(StepTime(model="tiny-sd3", height=128, width=128, rows=2, seconds=0.05),),
 )
 
 MESSAGES: dict[str, BaseModel] = {
@@ -101,7 +125,10 @@ MESSAGES: dict[str, BaseModel] = {
         progress=PROGRESS,
         result=None,
         error=ERROR,
+        cost_s=2.5,
         position=None,
+        start_in_s=None,
+        expired_ms=None,
     ),
     "job_record_completed": JobRecord(
         job=JOB,
@@ -115,11 +142,28 @@ MESSAGES: dict[str, BaseModel] = {
         progress=None,
         result=RESULT,
         error=None,
+        cost_s=2.5,
         position=None,
+        start_in_s=None,
+        expired_ms=1767830402000,
     ),
     "worker_info": WORKER,
     "queue_stats": QueueStats(
-        lanes={"tiny-sd3": LaneStats(queued=3, oldest_s=1.5)}, in_progress=2, delayed=1, dead=0, workers=(WORKER,)
+        lanes={
+            "tiny-sd3": LaneStats(
+                queued=3,
+                oldest_s=1.5,
+                work_s=7.5,
+                pace_s=2.25,
+                queued_by_priority={Priority.HIGH: 1, Priority.NORMAL: 0, Priority.LOW: 1},
+                suspects=1,
+            )
+        },
+        in_progress=2,
+        delayed=1,
+        dead=0,
+        workers=(WORKER,),
+        totals={"submitted": 6, "completed": 1},
     ),
 }
 
@@ -138,8 +182,8 @@ def objects(value: Any) -> list[dict[str, Any]]:
 
 @each_message
 def test_a_message_is_written_as_its_file(name: str) -> None:
-    written = json.loads(MESSAGES[name].model_dump_json())
-    text = json.dumps(written, indent=2, ensure_ascii=False) + "\n"
+    full = json.loads(MESSAGES[name].model_dump_json())
+    text = json.dumps(full, indent=2, ensure_ascii=False) + "\n"
     assert text == (GOLDEN / f"{name}.json").read_text(encoding="utf-8")
 
 
@@ -153,7 +197,7 @@ def test_a_file_is_read_as_its_message(name: str) -> None:
 
 @each_message
 def test_an_unknown_field_is_refused_at_every_depth(name: str) -> None:
-    free = {"metadata", "lanes"}
+    free = {"metadata", "lanes", "queued_by_priority", "totals"}
     for place in range(len(objects(golden(name)))):
         changed = golden(name)
         target = objects(changed)[place]

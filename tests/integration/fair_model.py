@@ -12,7 +12,7 @@ Flow = tuple[Priority, str]
 
 @dataclass(slots=True)
 class FairModel:
-    """Where each flow may start next. `starts`: of those with jobs in line; `debts`: of the others, ahead of the clock."""
+    """Where each flow may start next. `starts`: of those with jobs in line; `debts`: of others, ahead of the clock."""
 
     clock: float = 0.0
     starts: dict[Flow, float] = field(default_factory=dict)

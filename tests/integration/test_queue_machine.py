@@ -122,12 +122,10 @@ class QueueMachine(RuleBasedStateMachine):
         expected = self._model.submit(job.id, job.tenant, job.model, job.priority, round(cost_s * 1000), key)
         try:
             given = self._do(self._queue.submit(job, cost_s=cost_s, idempotency=Idempotency(*key) if key else None))
-        except QueueFullError as error:
+        except QueueFullError:
             assert expected == "full"
-            assert 0 < error.retry_after_s <= 3600
-        except TenantFullError as error:
+        except TenantFullError:
             assert expected == "tenant full"
-            assert 0 < error.retry_after_s <= 3600
         except KeyReusedError:
             assert expected == "reused"
         else:
