@@ -14,13 +14,13 @@ local function position_of(id, record)
   local own = redis.call('ZRANK', queue_key(lane, flow), id)
   local queued, work_ms = unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms'))
   local mean_ms = math.max(1, work_ms / queued)
-  local turn = redis.call('ZSCORE', ready_key(lane), flow) + own * mean_ms / weight(flow)
+  local turn = redis.call('ZSCORE', ready_key(lane), flow) + own * toll(flow, mean_ms)
   local ahead = suspects + redis.call('ZCARD', front_key(lane)) + own
   local flows = redis.call('ZRANGE', ready_key(lane), 0, 255, 'WITHSCORES')
   for i = 1, #flows, 2 do
     local other, start = flows[i], tonumber(flows[i + 1])
     if other ~= flow and start <= turn then
-      local before = (turn - start) * weight(other) / mean_ms
+      local before = (turn - start) / toll(other, mean_ms)
       if start == turn and other:sub(1, 1) < flow:sub(1, 1) then before = 1 end
       ahead = ahead + math.min(math.ceil(before), redis.call('ZCARD', queue_key(lane, other)))
     end
