@@ -14,8 +14,8 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | ready:<lane>        | zset    | flow with queued jobs -> virtual time of its next start       | while jobs wait      |
 | front:<lane>        | zset    | queued job id, taken before -> seq: they go first             | while jobs wait      |
 | suspects:<lane>     | zset    | queued job id whose worker died -> seq: they run alone        | while jobs wait      |
-| clock               | string  | the virtual time of fair queueing                             | always               |
-| debts               | zset    | flow without queued jobs -> virtual time it is ahead to       | until then           |
+| clocks              | hash    | lane -> its virtual time, by which queueing is fair           | always               |
+| debts:<lane>        | zset    | flow without queued jobs -> virtual time it is ahead to       | until then           |
 | weights             | hash    | tenant -> its share, where that is not 1                      | always               |
 | lanes               | set     | lanes that ever had a job; a lane is a model                  | always               |
 | lane:<lane>         | hash    | queued, work_ms: queued jobs and their cost; pace_claims,     | always               |

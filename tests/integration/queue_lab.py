@@ -139,6 +139,10 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
             await client.hincrby(name, "submitted_ms", -past_ms)
         if await client.hexists(name, "kept_until_ms"):
             await client.hincrby(name, "kept_until_ms", -past_ms)
+    for name in await client.keys(PREFIX + "lane:*") + await client.keys(PREFIX + "tenant:*"):
+        for field in ("last_ms", "promised_ms"):
+            if (moment := await client.hget(name, field)) is not None:
+                await client.hset(name, field, str(float(moment) - past_ms))
     for times in ("lease", "delayed", "ended", "expired"):
         for member in await client.zrange(PREFIX + times, 0, -1):
             await client.zincrby(PREFIX + times, -past_ms, str(member))

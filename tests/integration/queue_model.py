@@ -90,7 +90,7 @@ class Model:
         self.jobs[job_id] = Job(job_id, tenant, lane, priority, cost_ms, seq=seq, submitted=self.now)
         if key is not None:
             self.keys[(tenant, key[0])] = (job_id, key[1])
-        self.fair.join((priority, tenant))
+        self.fair.join(lane, (priority, tenant))
         return job_id
 
     def claim(self, token: str, worker: str, lanes: tuple[str, ...], most: int, *, idle: bool) -> list[Job]:
@@ -124,11 +124,11 @@ class Model:
             fresh = self.waiting("queue", lanes)
             if not fresh:
                 break
-            job = min(fresh, key=lambda job: (self.fair.starts[job.flow], ORDER.index(job.priority), job.seq))
-            start = self.fair.starts[job.flow]
+            job = min(fresh, key=lambda job: (self.fair.lead(job.lane, job.flow), ORDER.index(job.priority), job.seq))
+            lead = self.fair.lead(job.lane, job.flow)
             taken.append(self._hold(job, token))
             self._left(job)
-            self.fair.charge(job.flow, start, job.cost_ms)
+            self.fair.charge(lanes, job.flow, lead, job.cost_ms)
         return taken
 
     def _hold(self, job: Job, token: str) -> Job:
@@ -136,8 +136,8 @@ class Model:
         return job
 
     def _left(self, job: Job) -> None:
-        if not any(other.flow == job.flow for other in self.waiting("queue")):
-            self.fair.leave(job.flow)
+        if not any(other.flow == job.flow for other in self.waiting("queue", (job.lane,))):
+            self.fair.leave(job.lane, job.flow)
 
     def _end(self, job: Job, state: JobState, error: JobError | None = None) -> None:
         job.state, job.error, job.finished = state, error, self.now

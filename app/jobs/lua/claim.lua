@@ -64,18 +64,20 @@ local function next_at_the_front()
   return first
 end
 
--- The first job of the flow that starts first, of one with the higher priority, of one that is older.
+-- The first job of the flow that is least ahead of its lane's clock, of one with the higher priority, of one that is
+-- older.
 local function next_in_turn()
   local best
   for i = 6, #ARGV do
     local lane = ARGV[i]
     local _, start = unpack(redis.call('ZRANGE', ready_key(lane), 0, 0, 'WITHSCORES'))
-    if start and (not best or tonumber(start) <= best.start) then
+    local lead = start and tonumber(start) - clock(lane)
+    if start and (not best or lead <= best.lead) then
       for _, flow in ipairs(redis.call('ZRANGE', ready_key(lane), start, start, 'BYSCORE', 'LIMIT', 0, 64)) do
         local id, seq = unpack(redis.call('ZRANGE', queue_key(lane, flow), 0, 0, 'WITHSCORES'))
-        local it = {id = id, flow = flow, start = tonumber(start), rank = flow:sub(1, 1), seq = tonumber(seq)}
-        if not best or it.start < best.start
-          or it.start == best.start and (it.rank < best.rank or it.rank == best.rank and it.seq < best.seq) then
+        local it = {id = id, flow = flow, lead = lead, rank = flow:sub(1, 1), seq = tonumber(seq)}
+        if not best or it.lead < best.lead
+          or it.lead == best.lead and (it.rank < best.rank or it.rank == best.rank and it.seq < best.seq) then
           best = it
         end
       end
@@ -84,15 +86,21 @@ local function next_in_turn()
   return best
 end
 
+-- All lanes of this worker go on together: there was nothing in any of them that was less ahead. What a flow got from it
+-- counts in each.
 local function charge(it)
-  local start = it.start + tonumber(redis.call('HGET', job_key(it.id), 'cost_ms')) / weight(it.flow)
-  local waits = false
-  for _, lane in ipairs(redis.call('SMEMBERS', lanes_key)) do
-    waits = redis.call('ZADD', ready_key(lane), 'XX', 'CH', number(start), it.flow) == 1 or waits
+  local cost = toll(it.flow, redis.call('HGET', job_key(it.id), 'cost_ms'))
+  for i = 6, #ARGV do
+    local lane = ARGV[i]
+    if it.lead > 0 then
+      local time = number(clock(lane) + it.lead)
+      redis.call('HSET', clocks_key, lane, time)
+      redis.call('ZREMRANGEBYSCORE', debts_key(lane), '-inf', time)
+    end
+    local start = redis.call('ZSCORE', ready_key(lane), it.flow)
+    local place = start and ready_key(lane) or debts_key(lane)
+    redis.call('ZADD', place, number((start or debt(lane, it.flow)) + cost), it.flow)
   end
-  if it.start > clock() then redis.call('SET', clock_key, number(it.start)) end
-  if not waits then redis.call('ZADD', debts_key, number(start), it.flow) end
-  redis.call('ZREMRANGEBYSCORE', debts_key, '-inf', number(clock()))
 end
 
 local suspect = next_suspect()

@@ -8,9 +8,10 @@ local function queue_key(lane, flow) return prefix .. 'queue:' .. lane .. ':' ..
 local function ready_key(lane) return prefix .. 'ready:' .. lane end
 local function front_key(lane) return prefix .. 'front:' .. lane end
 local function suspects_key(lane) return prefix .. 'suspects:' .. lane end
-local lanes_key, lease_key, delayed_key, dead_key, ended_key, totals_key, clock_key, debts_key =
+local function debts_key(lane) return prefix .. 'debts:' .. lane end
+local lanes_key, lease_key, delayed_key, dead_key, ended_key, totals_key, clocks_key =
   prefix .. 'lanes', prefix .. 'lease', prefix .. 'delayed', prefix .. 'dead', prefix .. 'ended', prefix .. 'totals',
-  prefix .. 'clock', prefix .. 'debts'
+  prefix .. 'clocks'
 
 -- The one clock of the whole system, in milliseconds.
 local function now_ms()
@@ -23,22 +24,20 @@ local function changed(id) redis.call('PUBLISH', prefix .. 'changed', id) end
 -- Start-time fair queueing (Goyal, Vin and Cheng, 1996). A flow is one tenant's jobs of one priority: '<rank>:<tenant>'.
 -- Its start is the virtual time at which its next job may begin; a job taken moves it on by cost / weight, and the
 -- virtual clock is the start of the job taken last. So whoever got least for their weight comes next, a newcomer starts
--- at the clock, and nobody waits for ever: that is how priorities age.
+-- at the clock, and nobody waits for ever: that is how priorities age. Each lane has a clock of its own, since each goes
+-- as fast as its workers and its flows let it; those that one worker serves go on together (claim.lua).
+-- Virtual time is in whole 1/1024 ms: what is equal stays equal.
 local ranks, shares = {high = '1', normal = '2', low = '3'}, {['1'] = 64, ['2'] = 8, ['3'] = 1}
 
 local function number(value) return string.format('%.17g', value) end
-local function clock() return tonumber(redis.call('GET', clock_key) or 0) end
+local function clock(lane) return tonumber(redis.call('HGET', clocks_key, lane) or 0) end
 local function flow_of(priority, tenant) return ranks[priority] .. ':' .. tenant end
-local function weight(flow)
-  local share = redis.call('HGET', prefix .. 'weights', flow:sub(3))
-  return shares[flow:sub(1, 1)] * tonumber(share or 1)
+local function toll(flow, cost_ms)
+  local weight = shares[flow:sub(1, 1)] * tonumber(redis.call('HGET', prefix .. 'weights', flow:sub(3)) or 1)
+  return math.max(1, math.floor(1024 * cost_ms / weight + 0.5))
 end
-
-local function start_of(flow)
-  for _, lane in ipairs(redis.call('SMEMBERS', lanes_key)) do
-    local start = redis.call('ZSCORE', ready_key(lane), flow)
-    if start then return tonumber(start) end
-  end
+local function debt(lane, flow)
+  return math.max(clock(lane), tonumber(redis.call('ZSCORE', debts_key(lane), flow) or 0))
 end
 
 local function count(lane, jobs, work_ms)
@@ -88,10 +87,9 @@ local function enqueue(id)
     redis.call('ZADD', front_key(lane), seq, id)
   else
     local flow = flow_of(priority, tenant)
-    local start = start_of(flow) or math.max(clock(), tonumber(redis.call('ZSCORE', debts_key, flow) or 0))
-    redis.call('ZREM', debts_key, flow)
     redis.call('ZADD', queue_key(lane, flow), seq, id)
-    redis.call('ZADD', ready_key(lane), number(start), flow)
+    redis.call('ZADD', ready_key(lane), 'NX', number(debt(lane, flow)), flow)
+    redis.call('ZREM', debts_key(lane), flow)
   end
   count(lane, 1, cost_ms)
   redis.call('PUBLISH', prefix .. 'wake', lane)
@@ -104,11 +102,11 @@ local function dequeue(id)
   count(lane, -1, -cost_ms)
   if redis.call('ZREM', suspects_key(lane), id) == 1 or redis.call('ZREM', front_key(lane), id) == 1 then return end
   local flow = flow_of(priority, tenant)
-  local start = start_of(flow)
   redis.call('ZREM', queue_key(lane, flow), id)
   if redis.call('EXISTS', queue_key(lane, flow)) == 1 then return end
+  local start = redis.call('ZSCORE', ready_key(lane), flow)
   redis.call('ZREM', ready_key(lane), flow)
-  if start > clock() and not start_of(flow) then redis.call('ZADD', debts_key, number(start), flow) end
+  if tonumber(start) > clock(lane) then redis.call('ZADD', debts_key(lane), start, flow) end
 end
 
 -- Put an end to a job. Whoever calls this has taken it out of line.

@@ -3,7 +3,10 @@
 -- Returns for each job its hash as a flat list, with `position` and `start_in_ms` added while it is queued; {} when it is
 -- not there or is another tenant's.
 
--- How many jobs of the lane go before this one if none comes any more. Exact among jobs that cost the same.
+local MOST_FLOWS = 64
+
+-- How many jobs of the lane go before this one if none comes any more. Exact among jobs that cost the same; an estimate
+-- where more than so many flows are ahead.
 local function position_of(id, record)
   local lane, front = record.lane, redis.call('ZRANK', front_key(record.lane), id)
   local suspect = redis.call('ZRANK', suspects_key(lane), id)
@@ -14,25 +17,34 @@ local function position_of(id, record)
   local own = redis.call('ZRANK', queue_key(lane, flow), id)
   local queued, work_ms = unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms'))
   local mean_ms = math.max(1, work_ms / queued)
-  local turn = redis.call('ZSCORE', ready_key(lane), flow) + own * mean_ms / weight(flow)
-  local ahead = suspects + redis.call('ZCARD', front_key(lane)) + own
-  local flows = redis.call('ZRANGE', ready_key(lane), 0, 255, 'WITHSCORES')
+  local turn = redis.call('ZSCORE', ready_key(lane), flow) + own * toll(flow, mean_ms)
+  local function wins_a_tie(other, index)
+    if other:sub(1, 1) ~= flow:sub(1, 1) then return other:sub(1, 1) < flow:sub(1, 1) end
+    local _, seq = unpack(redis.call('ZRANGE', queue_key(lane, other), index, index, 'WITHSCORES'))
+    return seq and tonumber(seq) < tonumber(record.seq)
+  end
+  local looked_at, before = 0, 0
+  local flows = redis.call('ZRANGE', ready_key(lane), '-inf', number(turn), 'BYSCORE', 'LIMIT', 0, MOST_FLOWS, 'WITHSCORES')
   for i = 1, #flows, 2 do
     local other, start = flows[i], tonumber(flows[i + 1])
-    if other ~= flow and start <= turn then
-      local before = (turn - start) * weight(other) / mean_ms
-      if start == turn and other:sub(1, 1) < flow:sub(1, 1) then before = 1 end
-      ahead = ahead + math.min(math.ceil(before), redis.call('ZCARD', queue_key(lane, other)))
+    if other ~= flow then
+      local step = toll(other, mean_ms)
+      local jobs = math.ceil((turn - start) / step)
+      if start + jobs * step == turn and wins_a_tie(other, jobs) then jobs = jobs + 1 end
+      before = before + math.min(jobs, redis.call('ZCARD', queue_key(lane, other)))
+      looked_at = looked_at + 1
     end
   end
-  return ahead
+  local others = redis.call('ZCOUNT', ready_key(lane), '-inf', number(turn)) - 1
+  if others > looked_at then before = math.floor(before * others / looked_at) end
+  return suspects + redis.call('ZCARD', front_key(lane)) + own + before
 end
 
 local records = {}
 for i = 2, #ARGV do
   local id = ARGV[i]
   local flat = {}
-  local names = {'tenant', 'state', 'lane', 'priority'}
+  local names = {'tenant', 'state', 'lane', 'priority', 'seq'}
   local record = {}
   for j, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do record[names[j]] = value end
   if record.tenant == ARGV[1] then
