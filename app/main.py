@@ -16,8 +16,9 @@ from app.catalog.catalog import Catalog
 from app.errors import ANY_OTHER_ERROR
 from app.jobs.errors import QueueError
 from app.jobs.queue import JobQueue
+from app.jobs.room import StoreRoom
 from app.jobs.scripts import connect
-from app.jobs.store import open_store
+from app.jobs.store import ImageStore, StoreError, open_store
 from app.metrics import GatewayMetrics
 from app.middleware import RequestMiddleware
 from app.settings import GatewaySettings
@@ -25,27 +26,33 @@ from app.settings import GatewaySettings
 log = structlog.get_logger()
 
 _TICK_EVERY_S = 1.0
+_TIDY_EVERY_S = 3600.0
+# No picture takes a day to be written, nor are clocks a day apart.
+_HALF_WRITTEN_FOR_S = 86_400.0
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
     """Build the gateway. Raises CatalogError or StoreError; a queue that is away is waited for, not an error."""
     catalog = Catalog.load()
     redis = connect(settings.redis_url)
+    store = open_store(settings.store_url)
     services = Services(
         settings=settings,
         catalog=catalog.only(settings.models) if settings.models else catalog,
         queue=JobQueue(redis, max_queued=settings.max_queued),
-        store=open_store(settings.store_url),
+        store=store,
+        room=StoreRoom(store, settings.min_free_mib),
         metrics=GatewayMetrics(CollectorRegistry()),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(_tick(services.queue))
+        loops = [asyncio.create_task(_tick(services.queue)), asyncio.create_task(_tidy(services.store))]
         try:
             yield
         finally:
-            ticking.cancel()
+            for loop in loops:
+                loop.cancel()
             await redis.aclose()
 
     app = FastAPI(
@@ -76,3 +83,15 @@ async def _tick(queue: JobQueue) -> None:
             # Whatever it was, ticking goes on: if it died, nobody would see, and jobs of dead workers would stay lost.
             log.exception("tick_failed")
         await asyncio.sleep(_TICK_EVERY_S)
+
+
+async def _tidy(store: ImageStore) -> None:
+    """Delete what killed processes left half-written, so that it does not fill the disk for ever."""
+    while True:
+        try:
+            deleted = await store.tidy(_HALF_WRITTEN_FOR_S)
+            if deleted:
+                log.info("half_written_files_deleted", files=deleted)
+        except StoreError as error:
+            log.warning("store_not_tidied", error=str(error))
+        await asyncio.sleep(_TIDY_EVERY_S)

@@ -31,6 +31,12 @@ class GatewaySettings(BaseSettings):
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
+    min_free_mib: int = Field(
+        default=256,
+        ge=0,
+        description="With less than this free on the image store's disk, no jobs are accepted. A worker's 24 images in"
+        " flight need some 200 MiB at 2048x2048.",
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     @field_validator("models", mode="before")

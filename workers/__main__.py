@@ -115,6 +115,8 @@ async def _serve(settings: WorkerSettings) -> int:
             step_timeout_s=settings.step_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
             encode_threads=settings.encode_threads,
+            store_patience_s=settings.store_patience_s,
+            min_free_mib=settings.min_free_mib,
             revisions={name: weights_revision(card, settings.model_folders[name]) for name, card in cards.items()},
         ),
     )

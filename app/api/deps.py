@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
+from app.jobs.room import StoreRoom
 from app.jobs.store import ImageStore
 from app.metrics import GatewayMetrics
 from app.settings import GatewaySettings
@@ -20,6 +21,7 @@ class Services:
     catalog: Catalog
     queue: JobQueue
     store: ImageStore
+    room: StoreRoom
     metrics: GatewayMetrics
 
 

@@ -11,10 +11,12 @@ from app.api.resolve import to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
 from app.catalog.catalog import ModelCard, UnknownModelError
-from app.errors import InvalidRequestError, NotFoundError, documented
+from app.errors import InvalidRequestError, NotFoundError, UnavailableError, documented
 from app.jobs.errors import JobNotFoundError
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
+
+_ROOM_AFTER_S = 10  # somebody must make it: sooner is no use
 
 
 @router.post(
@@ -51,6 +53,9 @@ async def submit(
         max_prompt_chars=settings.max_prompt_chars,
         max_images=settings.max_images_per_request,
     )
+    if await services.room.is_full():
+        message = "The image store's disk is full; try again later."
+        raise UnavailableError("storage_full", message, headers={"Retry-After": str(_ROOM_AFTER_S)})
     await services.queue.submit(job)
     services.metrics.jobs_submitted.labels(job.model, "native").inc()
     view = job_view(await services.queue.read(tenant, job.id), base_url)

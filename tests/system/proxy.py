@@ -1,4 +1,4 @@
-"""A line to the queue's server that a test can cut, hang and slow down, or make lose, repeat and hold what it carries."""
+"""A line to the queue's server that a test can cut, hang and slow down, or let lose, repeat and hold commands."""
 
 import asyncio
 import contextlib
@@ -90,7 +90,7 @@ class Proxy:
     async def settled(self) -> None:
         """Wait until nothing that was held back is still on its way."""
         while self.held:
-            await asyncio.sleep(0.005)
+            await self.wait_for_change(0.005)
 
     async def accept(self, caller: asyncio.StreamReader, to_caller: asyncio.StreamWriter) -> None:
         self._open += 1
