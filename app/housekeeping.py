@@ -23,6 +23,9 @@ _LOOK_EVERY_S = 2.0
 _TICK_EVERY_S = 1.0
 _EXPIRE_EVERY_S = 60.0
 _SWEEP_EVERY_S = 600.0
+_TIDY_EVERY_S = 3600.0
+# No picture takes a day to be written, nor are clocks a day apart.
+_HALF_WRITTEN_FOR_S = 86_400.0
 _KEEP_RECORDS_S = 24 * 3600.0
 
 
@@ -52,6 +55,7 @@ class Housekeeping:
             _every(_TICK_EVERY_S, self._tick),
             _every(_EXPIRE_EVERY_S, self._expire),
             _every(_SWEEP_EVERY_S, self._sweep),
+            _every(_TIDY_EVERY_S, self._tidy),
         )
 
     async def _tick(self) -> None:
@@ -73,6 +77,11 @@ class Housekeeping:
             swept = await sweep(self._store, self._upkeep)
             if swept:
                 log.info("swept", files=swept)
+
+    async def _tidy(self) -> None:
+        deleted = await self._store.tidy(_HALF_WRITTEN_FOR_S)
+        if deleted:
+            log.info("half_written_files_deleted", files=deleted)
 
 
 async def _every(seconds: float, action: Callable[[], Awaitable[None]]) -> NoReturn:

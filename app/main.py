@@ -15,6 +15,7 @@ from app.catalog.catalog import Catalog
 from app.errors import ANY_OTHER_ERROR
 from app.housekeeping import Housekeeping
 from app.jobs.queue import JobQueue
+from app.jobs.room import StoreRoom
 from app.jobs.scripts import connect
 from app.jobs.store import open_store
 from app.jobs.upkeep import Upkeep
@@ -35,12 +36,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         max_attempts=settings.max_attempts,
         max_crashes=settings.max_crashes,
     )
+    store = open_store(settings.store_url)
     services = Services(
         settings=settings,
         catalog=catalog.only(settings.models) if settings.models else catalog,
         queue=queue,
         watch=QueueWatch(queue),
-        store=open_store(settings.store_url),
+        store=store,
+        room=StoreRoom(store, settings.min_free_mib),
         metrics=GatewayMetrics(CollectorRegistry()),
     )
 

@@ -39,6 +39,12 @@ class GatewaySettings(BaseSettings):
         gt=0,
         description="Seconds that pictures are kept after a job's end; its record stays a day longer. Empty: for ever.",
     )
+    min_free_mib: int = Field(
+        default=256,
+        ge=0,
+        description="With less than this free on the image store's disk, no jobs are accepted. A worker's 24 images in"
+        " flight need some 200 MiB at 2048x2048.",
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     @field_validator("models", mode="before")

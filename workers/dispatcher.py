@@ -89,7 +89,7 @@ class Dispatcher:
 
     async def _publish(self, job: RunningJob, drawn: Drawn) -> None:
         try:
-            await self._publisher.keep(job, drawn)
+            await self._publisher.keep(job, drawn, lambda: job in self._holdings)
         except StoreError as error:
             await self._fail(job, STORAGE_FAILED, error)
             return

@@ -15,7 +15,7 @@ from app.catalog.catalog import ModelCard
 from app.jobs.errors import QueueError
 from app.jobs.queue import JobQueue, Verdict
 from app.jobs.schema import TERMINAL_STATES, ErrorCode, ImageFile, JobError, Stage
-from app.jobs.store import ImageStore, result_path
+from app.jobs.store import ImageStore, StoreError, result_path
 from workers.engine.report import Drawn, Failed, FailureReason
 from workers.images import encode_image
 from workers.infotext import infotext
@@ -25,6 +25,7 @@ from workers.running_job import RunningJob
 log = structlog.get_logger()
 
 _ASK_AGAIN_S = 0.5
+_LONGEST_PAUSE_S = 5.0
 
 INTERNAL_ERROR = JobError(
     code=ErrorCode.INTERNAL_ERROR, message="The worker failed while drawing this image.", retryable=False
@@ -84,6 +85,7 @@ class Publisher:
         metrics: WorkerMetrics,
         signature: Signature,
         patience_s: float,
+        store_patience_s: float,
         encode_threads: int,
     ) -> None:
         self._queue = queue
@@ -92,11 +94,18 @@ class Publisher:
         self._metrics = metrics
         self._signature = signature
         self._patience_s = patience_s
+        self._store_patience_s = store_patience_s
+        self._refused = 0
         # Its own threads: a picture never waits behind what else blocks, nor that behind pictures.
         self._encoders = ThreadPoolExecutor(encode_threads, thread_name_prefix="encode")
 
-    async def keep(self, job: RunningJob, drawn: Drawn) -> None:
-        """Encode one image off the event loop and store it. Raises StoreError."""
+    @property
+    def is_refused(self) -> bool:
+        """Whether there are pictures that the store did not take yet."""
+        return self._refused > 0
+
+    async def keep(self, job: RunningJob, drawn: Drawn, wanted: Callable[[], bool]) -> None:
+        """Encode one image off the event loop and store it, trying again while it is `wanted`. Raises StoreError."""
         index = job.index_of(drawn.request)
         started_s = time.monotonic()
         job.finishing = Stage.IMAGE_ENCODE
@@ -107,7 +116,7 @@ class Publisher:
         encoded_s = time.monotonic()
         job.finishing = Stage.STORE
         path = result_path(spec.id, job.claim.token, index, spec.output_format)
-        await self._store.put(path, data)
+        await self._put(path, data, wanted)
         stored_s = time.monotonic()
         job.image_encode_s = max(job.image_encode_s, encoded_s - started_s)
         job.store_s = max(job.store_s, stored_s - encoded_s)
@@ -163,6 +172,26 @@ class Publisher:
     def close(self) -> None:
         """End the encoding threads; what none of them has begun is dropped."""
         self._encoders.shutdown(wait=False, cancel_futures=True)
+
+    async def _put(self, path: str, data: bytes, wanted: Callable[[], bool]) -> None:
+        give_up_at_s = time.monotonic() + self._store_patience_s
+        pause_s = _ASK_AGAIN_S
+        refused = False
+        try:
+            while True:
+                try:
+                    return await self._store.put(path, data)
+                except StoreError as error:
+                    if time.monotonic() >= give_up_at_s or not wanted():
+                        raise
+                    if not refused:
+                        log.warning("picture_not_stored_yet", path=path, error=str(error))
+                        refused = True
+                        self._refused += 1
+                await asyncio.sleep(min(pause_s, max(0.0, give_up_at_s - time.monotonic())))
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        finally:
+            self._refused -= refused
 
     async def _insist(self, job: RunningJob, say: Callable[[], Awaitable[Verdict]]) -> Verdict:
         """Say a last word about a job until the queue hears it; it is fenced, so late is safe."""

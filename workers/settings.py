@@ -57,6 +57,12 @@ class WorkerSettings(BaseSettings):
     lease_s: float = Field(default=15.0, gt=0)
     max_attempts: int = Field(default=3, ge=1, description="A job that failed so often is not tried again.")
     max_crashes: int = Field(default=3, ge=1, description="A job that lost so many workers is dead.")
+    store_patience_s: float = Field(
+        default=60.0, ge=0, description="How long to try again to store a picture, before its job fails."
+    )
+    min_free_mib: int = Field(
+        default=256, ge=0, description="With less than this free on the image store's disk, no jobs are claimed."
+    )
     step_timeout_s: float = Field(default=300.0, gt=0, description="A step longer than this is a hung device.")
     drain_timeout_s: float = Field(default=8.0, ge=0, description="Seconds to hand in finished images on the way out.")
     metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus port; 0: none.")

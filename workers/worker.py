@@ -16,8 +16,9 @@ import structlog
 from app.catalog.catalog import ModelCard
 from app.jobs.errors import QueueError, QueueUnavailableError
 from app.jobs.queue import Claim, JobQueue, Verdict
+from app.jobs.room import StoreRoom
 from app.jobs.schema import WorkerInfo
-from app.jobs.store import ImageStore
+from app.jobs.store import ImageStore, StoreError
 from workers.dispatcher import Dispatcher
 from workers.engine.engine import Engine
 from workers.engine.report import Report
@@ -52,6 +53,8 @@ class WorkerOptions:
     step_timeout_s: float
     drain_timeout_s: float
     encode_threads: int
+    store_patience_s: float
+    min_free_mib: int
     revisions: Mapping[str, str]
     vitals: Vitals
 
@@ -73,6 +76,7 @@ class Worker:
         self._metrics = metrics
         self._options = options
         self._holdings = Holdings(metrics)
+        self._room = StoreRoom(store, options.min_free_mib)
         self._unfinished = Unfinished(store, options.revisions, metrics)
         # A last word may be late by two leases: the job's token fences it.
         self._publisher = Publisher(
@@ -82,6 +86,7 @@ class Worker:
             metrics,
             Signature(options.worker_id, options.version),
             patience_s=2 * options.lease_s,
+            store_patience_s=options.store_patience_s,
             encode_threads=options.encode_threads,
         )
         self._engine = EngineThread(engine, self._deliver, time.monotonic)
@@ -90,6 +95,7 @@ class Worker:
             self._holdings, self._publisher, self._unfinished, metrics, self._engine.abort, self._wake.set
         )
         self._stopping = False
+        self._could_store = True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then hand back what is unfinished. Raises HungStepError."""
@@ -133,7 +139,8 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             claims: list[Claim] = []
-            if self._holdings.images_left < self._options.max_images and not self._holdings.alone:
+            has_room = self._holdings.images_left < self._options.max_images and not self._holdings.alone
+            if has_room and await self._can_store():
                 asked_at_s = time.monotonic()
                 try:
                     claims = await self._queue.claim(
@@ -147,6 +154,18 @@ class Worker:
                     self._start(claim, asked_at_s)
             if not claims and not self._stopping:
                 await _wait(self._wake, _CLAIM_FALLBACK_S)
+
+    async def _can_store(self) -> bool:
+        """Whether a new picture could be kept: what waits in the queue is safe, what is drawn in vain is not."""
+        try:
+            can = not self._publisher.is_refused and not await self._room.is_full()
+        except StoreError as error:
+            log.warning("store_unreachable", error=str(error))
+            can = False
+        if self._could_store and not can:
+            log.warning("claiming_stopped", why="the image store takes nothing")
+        self._could_store = can
+        return can
 
     def _start(self, claim: Claim, asked_at_s: float) -> None:
         job = RunningJob(claim, to_requests(claim, asked_at_s), claimed_at_s=asked_at_s, confirmed_at_s=asked_at_s)

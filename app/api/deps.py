@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
+from app.jobs.room import StoreRoom
 from app.jobs.store import ImageStore
 from app.metrics import GatewayMetrics
 from app.queue_watch import QueueWatch
@@ -22,6 +23,7 @@ class Services:
     queue: JobQueue
     watch: QueueWatch
     store: ImageStore
+    room: StoreRoom
     metrics: GatewayMetrics
 
 

@@ -11,7 +11,7 @@ from app.api.resolve import body_sha256, to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
 from app.catalog.catalog import ModelCard, UnknownModelError
-from app.errors import InvalidRequestError, NotFoundError, documented
+from app.errors import InvalidRequestError, NotFoundError, UnavailableError, documented
 from app.jobs.errors import JobNotFoundError
 from app.jobs.queue import Idempotency
 
@@ -27,6 +27,8 @@ IdempotencyKey = Annotated[
 ]
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
+
+_ROOM_AFTER_S = 10  # somebody must make it: sooner is no use
 
 
 @router.post(
@@ -72,6 +74,9 @@ async def submit(
         max_prompt_chars=settings.max_prompt_chars,
         max_images=settings.max_images_per_request,
     )
+    if await services.room.is_full():
+        message = "The image store's disk is full; try again later."
+        raise UnavailableError("storage_full", message, headers={"Retry-After": str(_ROOM_AFTER_S)})
     idempotency = Idempotency(idempotency_key, body_sha256(image_request)) if idempotency_key else None
     job_id = await services.queue.submit(job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency)
     if job_id == job.id:

@@ -10,9 +10,15 @@ The token in a result's path keeps two workers that drew the same job apart; rea
 checkpoint has none, since it is for whichever worker comes next, and neither has a preview: the latest one counts. The
 worker that holds a job deletes both when the job is over. What is left behind, by a job that is canceled between two
 attempts or by a worker that died, is swept up: see sweep.py.
+
+In a folder each file is written under its name with "#" and a number added, and renamed when it is whole; no path leads
+to such a file. Whoever is killed while writing leaves one behind, which `tidy` deletes.
 """
 
 import asyncio
+import os
+import re
+import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -37,11 +43,16 @@ _PAGE = 1000
 _REFUSALS = (BaseError, OSError, ValueError)
 
 
-class ImageStore:
-    """Bytes by path. A path is written whole or not at all."""
+# object_store's LocalFileSystem, "staged" files: https://docs.rs/object_store/latest/object_store/local/
+_HALF_WRITTEN = re.compile(r".+#\d+")
 
-    def __init__(self, store: ObjectStore) -> None:
+
+class ImageStore:
+    """Bytes by path. A path is written whole or not at all. folder: where it is on a disk, if it is on one."""
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     async def put(self, path: str, data: bytes) -> None:
         """Raises StoreError."""
@@ -77,6 +88,31 @@ class ImageStore:
         except _REFUSALS as error:
             raise StoreError(f"cannot list {folder}: {_first_line(error)}") from error
 
+    def free_bytes(self) -> int | None:
+        """What is left of the disk; None for a store that has no end. Blocks for as long as a network's disk hangs.
+
+        Raises StoreError.
+        """
+        if self._folder is None:
+            return None
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError as error:
+            raise StoreError(f"cannot look at the disk of the image store: {error.strerror}") from error
+        return disk.f_bavail * disk.f_frsize
+
+    async def tidy(self, older_than_s: float) -> int:
+        """Delete what was left half-written by processes that were killed, once it is so old; say how many files.
+
+        Its age is by this machine's clock and the disk's, so allow for their difference. Raises StoreError.
+        """
+        if self._folder is None:
+            return 0
+        try:
+            return await asyncio.to_thread(_delete_half_written, self._folder, time.time() - older_than_s)
+        except OSError as error:
+            raise StoreError(f"cannot tidy the image store: {error.strerror}") from error
+
     async def _delete(self, path: str) -> None:
         try:
             await obstore.delete_async(self._store, path)
@@ -95,7 +131,8 @@ def open_store(url: str) -> ImageStore:
         scheme = urlsplit(url).scheme
         match scheme:
             case "file":
-                return ImageStore(LocalStore(_folder(url), mkdir=True))
+                folder = _folder(url)
+                return ImageStore(LocalStore(folder, mkdir=True), folder)
             case "memory":
                 return ImageStore(MemoryStore())
             case "s3" | "gs" | "az":
@@ -123,6 +160,19 @@ def _folder(url: str) -> Path:
     if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
         raise ValueError("a folder is written file:///absolute/path, with %23 for # and %3F for ?")
     return Path(unquote(parts.path))
+
+
+def _delete_half_written(folder: Path, before_s: float) -> int:
+    deleted = 0
+    for where, _, names in os.walk(folder):
+        for path in (Path(where, name) for name in names if _HALF_WRITTEN.fullmatch(name)):
+            try:
+                if path.stat().st_mtime < before_s:
+                    path.unlink()
+                    deleted += 1
+            except FileNotFoundError:
+                pass  # finished or deleted since
+    return deleted
 
 
 def _first_line(error: Exception) -> str:

@@ -1,34 +1,25 @@
 """Each call whose reply is lost on the way back is asked again, unseen by its caller and without a second effect."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from app.jobs.errors import QueueUnavailableError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import Claim, JobQueue, Tick
-from app.jobs.schema import ImageJob
+from app.jobs.queue import JobQueue, Tick
 from app.jobs.scripts import connect
 from tests.integration.queue_lab import (
-    FINAL,
     LANE,
-    PROGRESS,
-    RESULT,
     RETRYABLE,
-    WORKER,
     claim_one,
-    fences,
     ids,
-    keyspace,
     numbered,
     pass_time,
     submit,
-    without_times,
 )
 
 
@@ -78,48 +69,6 @@ async def line(valkey_url: str) -> AsyncIterator[tuple[LossyLine, JobQueue]]:
         await client.aclose()
         listener.close()
         await asyncio.sleep(0.01)  # the line's own tasks end
-
-
-Call = Callable[[JobQueue, list[Claim]], Awaitable[Any]]
-
-
-async def claim_fences(queue: JobQueue) -> list[tuple[ImageJob, str]]:
-    return fences(await queue.claim("worker-2", "token-2", [LANE], 1))
-
-
-# Jobs 1 and 2 are held by these claims, 3 and 4 wait.
-CALLS: dict[str, Call] = {
-    "submit": lambda queue, claims: queue.submit(numbered(5)),
-    "claim": lambda queue, claims: claim_fences(queue),
-    "renew": lambda queue, claims: queue.renew(claims),
-    "progress": lambda queue, claims: queue.progress([(claim, PROGRESS) for claim in claims]),
-    "complete": lambda queue, claims: queue.complete(claims[0], RESULT),
-    "fail": lambda queue, claims: queue.fail(claims[0], FINAL),
-    "fail-and-retry": lambda queue, claims: queue.fail(claims[0], RETRYABLE),
-    "release": lambda queue, claims: queue.release(claims),
-    "cancel-queued": lambda queue, claims: queue.cancel("default", numbered(3).id),
-    "cancel-running": lambda queue, claims: queue.cancel("default", numbered(1).id),
-    "heartbeat": lambda queue, claims: queue.heartbeat(WORKER, forget_after_s=60),
-}
-
-
-async def play(call: Call, direct: JobQueue, caller: JobQueue, valkey: Redis) -> tuple[Any, Any]:
-    """What the call answers, and what it leaves behind."""
-    await valkey.flushall()
-    await submit(direct, 1, 2, 3, 4)
-    claims = await direct.claim("worker-1", "token-1", [LANE], 2)
-    return await call(caller, claims), without_times(await keyspace(valkey))
-
-
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
-async def test_a_lost_reply_changes_nothing(
-    queue: JobQueue, valkey: Redis, line: tuple[LossyLine, JobQueue], call: Call
-) -> None:
-    lossy, caller = line
-    expected = await play(call, queue, caller, valkey)
-    lossy.to_lose = 1
-    assert await play(call, queue, caller, valkey) == expected
-    assert lossy.to_lose == 0
 
 
 async def test_a_tick_asked_again_moves_nothing_twice(

@@ -1,8 +1,14 @@
 """The image store over a real folder and over memory."""
 
 import asyncio
+import os
+import random
 import resource
+import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -245,3 +251,63 @@ async def test_what_cannot_be_read_is_a_store_error_but_not_missing(tmp_path: Pa
     with pytest.raises(StoreError) as error:
         await store.get(PATH)
     assert not isinstance(error.value, ImageNotStoredError)
+
+
+async def test_half_written_files_of_the_killed_are_never_got_and_go_when_they_are_old(tmp_path: Path) -> None:
+    store = open_store(tmp_path.as_uri())
+    await store.put(PATH, b"whole")
+    whole = tmp_path / PATH
+    old, young = whole.with_name("1.png#1"), whole.with_name("1.png#2")
+    for path in (old, young, whole):
+        path.write_bytes(b"whole" if path is whole else b"ha")
+    for path in (old, whole):
+        os.utime(path, (0, 0))
+    for name in ("1.png", "1.png#1", "1.png%231"):
+        with pytest.raises(StoreError):
+            await store.get(str(Path(PATH).with_name(name)))
+    assert await store.tidy(older_than_s=60) == 1
+    assert files(tmp_path) == [PATH, str(young.relative_to(tmp_path))]
+    assert await open_store("memory://").tidy(older_than_s=0) == 0
+
+
+def _kill_in_the_middle(command: list[str]) -> None:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        time.sleep(random.uniform(0.01, 0.05))
+        process.kill()
+
+
+async def test_a_process_killed_while_it_writes_leaves_nothing_that_can_be_got(tmp_path: Path) -> None:
+    """Shows that `tidy` knows the files by their real names."""
+    writer = (
+        "import asyncio, sys\nfrom app.jobs.store import open_store\n"
+        "async def main():\n"
+        "    store = open_store(sys.argv[1])\n"
+        "    print(flush=True)\n"
+        "    while True: await store.put(sys.argv[2], bytes(4_000_000))\n"
+        "asyncio.run(main())\n"
+    )
+    for _ in range(20):
+        _kill_in_the_middle([sys.executable, "-c", writer, tmp_path.as_uri(), PATH])
+        if set(files(tmp_path)) - {PATH}:
+            break
+    store = open_store(tmp_path.as_uri())
+    left = set(files(tmp_path)) - {PATH}
+    assert left, "it was never caught in the middle"
+    assert await store.tidy(older_than_s=-60) == len(left)
+    assert set(files(tmp_path)) <= {PATH}
+    with suppress(ImageNotStoredError):
+        assert await store.get(PATH) == bytes(4_000_000)
+
+
+async def test_only_a_disk_has_an_end(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    store = open_store(folder.as_uri())
+    free_bytes = store.free_bytes()
+    assert free_bytes is not None
+    assert 0 < free_bytes < shutil.disk_usage(tmp_path).total
+    assert open_store("memory://").free_bytes() is None
+    folder.rmdir()
+    with pytest.raises(StoreError, match="cannot look at the disk"):
+        store.free_bytes()
