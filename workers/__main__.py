@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import sys
 import time
 from importlib.metadata import version
@@ -17,21 +16,17 @@ from pydantic import ValidationError
 from app.catalog.catalog import Catalog, CatalogError
 from app.jobs.environment import wrong_settings
 from app.jobs.logs import configure_logs
-from app.jobs.queue import JobQueue
-from app.jobs.scripts import connect
 from app.jobs.store import StoreError, open_store
 from workers.engine.calibration import calibrate
 from workers.engine.cost import CostModel, StepTable
-from workers.engine.engine import Engine
 from workers.engine.pipeline import StepPipeline
-from workers.engine.prompt_cache import PromptCache
 from workers.engine.residency import Residency
-from workers.engine.scheduler import Scheduler
 from workers.metrics import WorkerMetrics
+from workers.process import Loaded, build_worker, stop_signal
 from workers.running_job import default_spec
 from workers.settings import WorkerSettings
 from workers.step_times.table import seed_table
-from workers.worker import HungStepError, Worker, WorkerOptions
+from workers.worker import HungStepError
 
 log = structlog.get_logger()
 
@@ -62,23 +57,18 @@ def main() -> int:
 
 
 async def _serve(settings: WorkerSettings) -> int:
-    from workers.pipelines.load import weights_revision  # after the libraries are quiet
-
-    stop = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, stop.set)
+    stop = stop_signal()
     configure_logs(settings.log_level)
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
-    redis = connect(settings.redis_url)
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry)
     metrics.build_info.labels(version("darkroom-server"), torch.__version__, diffusers.__version__).set(1)
     cards = Catalog.load().only(list(settings.model_folders))
     store = open_store(settings.store_url)
     try:
-        pipelines, residency, cost = await asyncio.to_thread(_load, settings, cards, device, metrics)
+        loaded = await asyncio.to_thread(_load, settings, cards, device, metrics)
     except torch.OutOfMemoryError as error:
         raise SettingsError(
             "the device's memory is too small for these models; serve fewer, or let them take turns with"
@@ -89,45 +79,15 @@ async def _serve(settings: WorkerSettings) -> int:
             start_http_server(settings.metrics_port, settings.metrics_host, registry)
         except OSError as error:
             raise SettingsError(f"cannot serve metrics on port {settings.metrics_port}: {error.strerror}") from error
-    prompts = PromptCache(settings.prompt_cache_mib * 1024**2)
-    metrics.prompt_cache_bytes.set_function(lambda: prompts.size_bytes)
-    engine = Engine(
-        pipelines,
-        Scheduler(cost, max_rows=settings.max_rows),
-        time.monotonic,
-        residency=residency,
-        prompts=prompts,
-        preview_every_s=settings.preview_every_s,
-        checkpoint_every_s=settings.checkpoint_every_s,
-    )
-    worker = Worker(
-        JobQueue(redis, lease_s=settings.lease_s),
-        store,
-        engine,
-        cards,
-        metrics,
-        WorkerOptions(
-            worker_id=settings.worker_id,
-            version=version("darkroom-server"),
-            device=str(device),
-            max_images=settings.max_images,
-            lease_s=settings.lease_s,
-            step_timeout_s=settings.step_timeout_s,
-            drain_timeout_s=settings.drain_timeout_s,
-            encode_threads=settings.encode_threads,
-            revisions={name: weights_revision(card, settings.model_folders[name]) for name, card in cards.items()},
-        ),
-    )
+    worker = build_worker(settings, cards, loaded, store, metrics)
     log.info("worker_ready", worker_id=settings.worker_id, models=list(cards), device=str(device))
     await worker.run(stop)
     return 0
 
 
-def _load(
-    settings: WorkerSettings, cards: Catalog, device: torch.device, metrics: WorkerMetrics
-) -> tuple[dict[str, StepPipeline], Residency, CostModel]:
+def _load(settings: WorkerSettings, cards: Catalog, device: torch.device, metrics: WorkerMetrics) -> Loaded:
     """Load every model and look at what it costs; with a memory budget each leaves the device for the next."""
-    from workers.pipelines.load import load_pipeline
+    from workers.pipelines.load import load_pipeline, weights_revision  # after the libraries are quiet
 
     dtype = _dtype(settings.dtype, device)
     budget_bytes = None if settings.memory_budget_gib is None else round(settings.memory_budget_gib * 1024**3)
@@ -147,9 +107,11 @@ def _load(
         pipelines[name] = pipeline
     sizes = {name: pipeline.weight_bytes for name, pipeline in pipelines.items()}
     try:
-        return pipelines, Residency(sizes, budget_bytes), cost
+        residency = Residency(sizes, budget_bytes)
     except ValueError as error:
         raise SettingsError(f"DARKROOM_MEMORY_BUDGET_GIB is too small: {error}") from error
+    revisions = {name: weights_revision(card, settings.model_folders[name]) for name, card in cards.items()}
+    return Loaded(device, pipelines, residency, cost, revisions)
 
 
 def measured_before(device: torch.device, dtype: torch.dtype) -> StepTable | None:

@@ -41,6 +41,10 @@ class Dispatcher:
     def take(self, report: Report) -> None:
         """Deal with one report, in tasks of its own."""
         self._metrics.observe(report)
+        for request in report.resumed:
+            if (job := self._holdings.owner(request)) is not None:
+                index = job.index_of(request)
+                log.info("job_resumed", job_id=job.job.id, image=index, step=request.resumed_step)
         for drawn in report.drawn:
             if (job := self._holdings.owner(drawn.request)) is not None:
                 self.spawn(job, self._publish(job, drawn))

@@ -104,7 +104,7 @@ class WorkerMetrics:
         self.prompt_cache_hits.inc(report.prompt_hits)
         for model, seconds in report.moves.items():
             self.stage_seconds.labels(model, "load").observe(seconds)
-        self.jobs_resumed.inc(report.resumed)
+        self.jobs_resumed.inc(len(report.resumed))
         for reason in report.splits:
             self.batch_splits.labels(reason).inc()
         self.repaired_steps.inc(report.repaired)

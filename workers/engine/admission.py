@@ -81,7 +81,8 @@ class Admission:
             request.rows = 2
         request.stack, request.schedule = pipeline.init_latents(spec)
         resume(request)
-        report.resumed += request.resumed_step > 0
+        if request.resumed_step:
+            report.resumed.append(request)
         now_s = self._clock()
         request.admitted_at_s = request.previewed_at_s = request.saved_at_s = now_s
         request.text_encode_s = now_s - started_s
