@@ -3,11 +3,12 @@ PYTHON ?= python3
 # On Linux pip's torch brings several GB of CUDA libraries. Without a GPU, leave them out with
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
+MINUTES ?= 1
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench chaos constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -49,6 +50,9 @@ tiny-models: .venv/.dev  ## retrain the bundled models from nothing, hours on tw
 
 evaluate: .venv/.dev  ## how well the bundled models draw what held-out prompts say, in tables
 	$(BIN)/python -m workers.tiny.evaluate
+
+chaos: .venv/.dev  ## load while everything is killed, frozen and drained, MINUTES=30 or so
+	$(BIN)/python -m tests.system.chaos --minutes $(MINUTES) $(CHAOS)
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install

@@ -53,6 +53,12 @@ async def _wakes(queue: JobQueue, claims: list[Claim]) -> str:
         return await asyncio.wait_for(anext(lanes), 1.0)
 
 
+async def _changes(queue: JobQueue, claims: list[Claim]) -> str:
+    async with queue.changes() as ids:
+        await queue.release(claims[:1])
+        return await asyncio.wait_for(anext(ids), 1.0)
+
+
 # method, or method: variant -> the call. Jobs 1 and 2 are held by these claims, 3 and 4 wait, the leases of 5 and 6
 # have ended.
 CALLS: dict[str, Call] = {
@@ -73,6 +79,7 @@ CALLS: dict[str, Call] = {
     "heartbeat": lambda queue, claims: queue.heartbeat(WORKER, forget_after_s=60),
     "heartbeat: gone": lambda queue, claims: queue.heartbeat(WORKER, forget_after_s=0),
     "wakes": _wakes,
+    "changes": _changes,
     "tick": _tick,
     "ping": lambda queue, claims: queue.ping(),
 }

@@ -94,15 +94,14 @@ class Model:
         return job_id
 
     def claim(self, token: str, worker: str, lanes: tuple[str, ...], most: int, *, idle: bool) -> list[Job]:
-        batch, kept_until = self.claims.pop(token, ([], 0))
-        known = batch if self.now < kept_until else []
-        taken = [job for job in known if self.verdict(job, token) is Verdict.OK]
-        if not taken:
+        batch, kept_until = self.claims.pop(token, ([], self.now))
+        if self.now < kept_until:
+            taken = [job for job in batch if self.verdict(job, token) is Verdict.OK]
+        else:
             batch = taken = self._take(token, worker, lanes, most, idle=idle)
         for job in taken:
             job.until, job.starts = self.now + LEASE_S, job.starts + 1
-        if taken:
-            self.claims[token] = (batch, self.now + LEASE_S)
+        self.claims[token] = (batch, self.now + LEASE_S)
         return taken
 
     def _take(self, token: str, worker: str, lanes: tuple[str, ...], most: int, *, idle: bool) -> list[Job]:

@@ -22,12 +22,9 @@ FAULTS = [Fault.DROPPED, Fault.TWICE, Fault.SLOW, Fault.OVERTAKEN]
 # A caller gives up after `_TIMEOUT_S`, asks again 0.05 s later, and is answered at once; what is late comes after that.
 _TIMEOUT_S, _LATE_S = 0.15, 0.4
 # These ask once: what they lose is told, and whoever calls them comes back by himself.
-_ASK_ONCE = ("ping", "wakes")
-_SPENT_TOKEN = pytest.mark.xfail(
-    strict=True, reason="a claim that arrives after all that its token took has ended takes more (claim.lua)"
-)
+_ASK_ONCE = ("ping", "wakes", "changes")
 CASES = [
-    pytest.param(name, fault, marks=_SPENT_TOKEN if (name, fault) == ("claim: and complete", Fault.OVERTAKEN) else ())
+    (name, fault)
     for name in CALLS
     for fault in FAULTS
     if name not in _ASK_ONCE

@@ -264,7 +264,7 @@ class QueueMachine(RuleBasedStateMachine):
                     expected.setdefault("expired" if job.expired else "ended", set()).add(job.id)
         for token, (batch, kept_until) in self._model.claims.items():
             if self._model.now < kept_until:
-                expected[f"claim:{token}"] = [job.id for job in batch]
+                expected[f"claim:{token}"] = ["known", *(job.id for job in batch)]
         for (tenant, key), (job_id, body) in self._model.keys.items():
             expected[f"idem:{tenant}:{key}"] = {"id": job_id, "body": body}
         for (lane, flow), debt in fair.debts.items():

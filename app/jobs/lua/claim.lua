@@ -2,8 +2,9 @@
 -- ARGV: token, worker, most jobs to take, lease in ms, 1 if the worker holds nothing else 0, lane, lane, ...
 -- Returns {{id, spec, ms since it was submitted, 1 if it was started before else 0, 1 if it must run alone else 0, steps
 -- its last worker had taken}, ...}.
--- The same token returns the same jobs again, as long as one of them is held, as started before, and with their leases
--- begun anew: the worker counts from when it asked last.
+-- The same token returns the same jobs again, as far as they are held, as started before, and with their leases begun
+-- anew: the worker counts from when it asked last. It never takes others, so that a claim which arrives late, when its
+-- worker has long asked again, takes nothing that nobody knows of.
 local token, worker, most, lease_ms, idle = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 local claim_key = prefix .. 'claim:' .. token
 local now = now_ms()
@@ -14,17 +15,18 @@ local function tell(id, started_before)
   local alone = tonumber(crashes) > 0 and 1 or 0
   claimed[#claimed + 1] = {id, spec, now - tonumber(submitted_ms), started_before, alone, tonumber(lost_steps or 0)}
 end
-for _, id in ipairs(redis.call('LRANGE', claim_key, 0, -1)) do
-  if verdict(id, token) == 'OK' then
-    redis.call('ZADD', lease_key, 'XX', now + lease_ms, id)
-    tell(id, 1)
+if redis.call('EXISTS', claim_key) == 1 then
+  for _, id in ipairs(redis.call('LRANGE', claim_key, 1, -1)) do
+    if verdict(id, token) == 'OK' then
+      redis.call('ZADD', lease_key, 'XX', now + lease_ms, id)
+      tell(id, 1)
+    end
   end
-end
-if #claimed > 0 then
   redis.call('PEXPIRE', claim_key, lease_ms)
   return claimed
 end
-redis.call('DEL', claim_key)
+redis.call('RPUSH', claim_key, 'known')
+redis.call('PEXPIRE', claim_key, lease_ms)
 
 local function take(id)
   dequeue(id)
@@ -34,7 +36,6 @@ local function take(id)
   redis.call('HINCRBY', job_key(id), 'attempts', 1)
   redis.call('ZADD', lease_key, now + lease_ms, id)
   redis.call('RPUSH', claim_key, id)
-  redis.call('PEXPIRE', claim_key, lease_ms)
   tell(id, 1 - is_first)
   changed(id)
 end

@@ -1,0 +1,20 @@
+"""A minute of chaos: no accepted job is lost, drawn differently or changed, whatever is killed. `make chaos` for more."""
+
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.system.chaos.run import Options, run
+
+
+@pytest.mark.timeout(300)
+async def test_nothing_is_lost_whatever_is_killed() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="darkroom-chaos-"))
+    options = Options(seconds=60, seed=secrets.randbelow(10**6))
+    report = await run(options, folder)
+    # The folder stays when this fails: its logs tell why.
+    assert not report.failures(), f"seed {options.seed}, logs in {folder}, {report.figures()}"
+    shutil.rmtree(folder)
