@@ -32,7 +32,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | seq                 | counter | order of submission                                           | always               |
 | jobs:<t>            | zset    | every job id of a tenant -> seq                               | as the jobs          |
 | idem:<t>:<key>      | hash    | id of the job, body: hash of the request                      | a day, or as the job |
-| claim:<token>       | list    | 'known', and the ids that a claim gave, to be asked for again  | one lease            |
+| claim:<token>       | list    | 'known', and the ids that a claim gave, to be asked for again | one lease            |
 | worker:<id>         | string  | WorkerInfo JSON                                               | three heartbeats     |
 | workers             | set     | ids of workers, pruned when read                              | always               |
 | ticked              | string  | server ms of the last tick                                    | always               |

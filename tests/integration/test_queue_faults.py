@@ -23,12 +23,7 @@ FAULTS = [Fault.DROPPED, Fault.TWICE, Fault.SLOW, Fault.OVERTAKEN]
 _TIMEOUT_S, _LATE_S = 0.15, 0.4
 # These ask once: what they lose is told, and whoever calls them comes back by himself.
 _ASK_ONCE = ("ping", "wakes", "changes")
-CASES = [
-    (name, fault)
-    for name in CALLS
-    for fault in FAULTS
-    if name not in _ASK_ONCE
-]
+CASES = [(name, fault) for name in CALLS for fault in FAULTS if name not in _ASK_ONCE]
 
 
 @pytest.fixture
