@@ -11,16 +11,18 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 |                     |         | finished_ms expired_ms                                        |                      |
 | queue:<lane>:<flow> | zset    | queued job id -> seq; a flow is RANK:TENANT, the rank being   | while jobs wait      |
 |                     |         | 1 high, 2 normal, 3 low                                       |                      |
-| ready:<lane>        | zset    | flow with queued jobs -> virtual time of its next start       | while jobs wait      |
+| ready:<lane>        | zset    | RANK:SEQ:TENANT of each flow with queued jobs, SEQ being its  | while jobs wait      |
+|                     |         | first job's -> virtual time of its next start                 |                      |
 | front:<lane>        | zset    | queued job id, taken before -> seq: they go first             | while jobs wait      |
 | suspects:<lane>     | zset    | queued job id whose worker died -> seq: they run alone        | while jobs wait      |
 | clocks              | hash    | lane -> its virtual time, by which queueing is fair           | always               |
 | debts:<lane>        | zset    | flow without queued jobs -> virtual time it is ahead to       | until then           |
 | weights             | hash    | tenant -> its share, where that is not 1                      | always               |
 | lanes               | set     | lanes that ever had a job; a lane is a model                  | always               |
-| lane:<lane>         | hash    | queued, work_ms: queued jobs and their cost; pace_claims,     | always               |
-|                     |         | pace_ms, last_ms: how fast they go; promised_ms: the last     |                      |
-|                     |         | place promised to somebody who was refused                    |                      |
+| lane:<lane>         | hash    | queued, work_ms: queued jobs and their cost; high, normal,    | always               |
+|                     |         | low, front, suspects: how many of them are which;             |                      |
+|                     |         | pace_claims, pace_ms, last_ms: how fast they go;              |                      |
+|                     |         | promised_ms: the last place promised to who was refused       |                      |
 | tenant:<t>          | hash    | open, work_ms: jobs that are not over, their cost; as a lane  | always               |
 |                     |         | promised_ms                                                   |                      |
 | totals              | hash    | submitted, and each end -> jobs ever                          | always               |

@@ -26,6 +26,7 @@ from tests.conftest import make_job
 
 LANE = "tiny-sd3"
 OTHER_LANE = "tiny-flux-dev"
+MOMENTS = ("submitted_ms", "kept_until_ms", "last_ms", "promised_ms")
 PROGRESS = Progress(stage=Stage.DENOISE, step=2, total_steps=4)
 RETRYABLE = JobError(code=ErrorCode.OUT_OF_MEMORY, message="no room", retryable=True)
 FINAL = JobError(code=ErrorCode.INVALID_OUTPUT, message="not a number", retryable=False)
@@ -134,15 +135,15 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
     ticked: somebody did so all the while; else it looks as if the queue was away.
     """
     past_ms = round(seconds * 1000)
-    for name in await client.keys(PREFIX + "job:*"):
-        if not await client.hexists(name, "finished_ms"):
-            await client.hincrby(name, "submitted_ms", -past_ms)
-        if await client.hexists(name, "kept_until_ms"):
-            await client.hincrby(name, "kept_until_ms", -past_ms)
-    for name in await client.keys(PREFIX + "lane:*") + await client.keys(PREFIX + "tenant:*"):
-        for field in ("last_ms", "promised_ms"):
-            if (moment := await client.hget(name, field)) is not None:
-                await client.hset(name, field, str(float(moment) - past_ms))
+    names = [name for kind in ("job", "lane", "tenant") for name in await client.keys(f"{PREFIX}{kind}:*")]
+    pipeline = client.pipeline(transaction=False)
+    for name in names:
+        pipeline.hmget(name, *MOMENTS, "finished_ms")
+    for name, (*moments, finished_ms) in zip(names, await pipeline.execute(), strict=True):
+        for field, moment in zip(MOMENTS, moments, strict=True):
+            if moment is not None and finished_ms is None:
+                pipeline.hset(name, field, str(int(float(moment)) - past_ms))
+    await pipeline.execute()
     for times in ("lease", "delayed", "ended", "expired"):
         for member in await client.zrange(PREFIX + times, 0, -1):
             await client.zincrby(PREFIX + times, -past_ms, str(member))

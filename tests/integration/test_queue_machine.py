@@ -253,7 +253,6 @@ class QueueMachine(RuleBasedStateMachine):
             match job.state:
                 case JobState.QUEUED if job.place == "queue":
                     expected.setdefault(f"queue:{job.lane}:{_flow(job.flow)}", {})[job.id] = job.seq
-                    expected.setdefault(f"ready:{job.lane}", {})[_flow(job.flow)] = fair.starts[(job.lane, job.flow)]
                 case JobState.QUEUED:
                     expected.setdefault(f"{job.place}:{job.lane}", {})[job.id] = job.seq
                 case JobState.IN_PROGRESS | JobState.CANCELING:
@@ -267,6 +266,10 @@ class QueueMachine(RuleBasedStateMachine):
                 expected[f"claim:{token}"] = ["known", *(job.id for job in batch)]
         for (tenant, key), (job_id, body) in self._model.keys.items():
             expected[f"idem:{tenant}:{key}"] = {"id": job_id, "body": body}
+        for (lane, flow), start in fair.starts.items():
+            first = min(job.seq for job in self._model.waiting("queue", (lane,)) if job.flow == flow)
+            rank, tenant = _flow(flow).split(":")
+            expected.setdefault(f"ready:{lane}", {})[f"{rank}:{first:016}:{tenant}"] = start
         for (lane, flow), debt in fair.debts.items():
             expected.setdefault(f"debts:{lane}", {})[_flow(flow)] = debt
         if fair.clocks:

@@ -71,19 +71,17 @@ local function next_in_turn()
   local best
   for i = 6, #ARGV do
     local lane = ARGV[i]
-    local _, start = unpack(redis.call('ZRANGE', ready_key(lane), 0, 0, 'WITHSCORES'))
-    local lead = start and tonumber(start) - clock(lane)
-    if start and (not best or lead <= best.lead) then
-      for _, flow in ipairs(redis.call('ZRANGE', ready_key(lane), start, start, 'BYSCORE', 'LIMIT', 0, 64)) do
-        local id, seq = unpack(redis.call('ZRANGE', queue_key(lane, flow), 0, 0, 'WITHSCORES'))
-        local it = {id = id, flow = flow, lead = lead, rank = flow:sub(1, 1), seq = tonumber(seq)}
-        if not best or it.lead < best.lead
-          or it.lead == best.lead and (it.rank < best.rank or it.rank == best.rank and it.seq < best.seq) then
-          best = it
-        end
+    local place, start = unpack(redis.call('ZRANGE', ready_key(lane), 0, 0, 'WITHSCORES'))
+    if place then
+      local flow, seq = flow_at(place)
+      local it = {lane = lane, flow = flow, lead = tonumber(start) - clock(lane), rank = flow:sub(1, 1), seq = seq}
+      if not best or it.lead < best.lead
+        or it.lead == best.lead and (it.rank < best.rank or it.rank == best.rank and it.seq < best.seq) then
+        best = it
       end
     end
   end
+  if best then best.id = redis.call('ZRANGE', queue_key(best.lane, best.flow), 0, 0)[1] end
   return best
 end
 
@@ -98,9 +96,12 @@ local function charge(it)
       redis.call('HSET', clocks_key, lane, time)
       redis.call('ZREMRANGEBYSCORE', debts_key(lane), '-inf', time)
     end
-    local start = redis.call('ZSCORE', ready_key(lane), it.flow)
-    local place = start and ready_key(lane) or debts_key(lane)
-    redis.call('ZADD', place, number((start or debt(lane, it.flow)) + cost), it.flow)
+    local place = place_of(lane, it.flow)
+    if place then
+      redis.call('ZINCRBY', ready_key(lane), cost, place)
+    else
+      redis.call('ZADD', debts_key(lane), number(debt(lane, it.flow) + cost), it.flow)
+    end
   end
 end
 

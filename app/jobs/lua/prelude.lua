@@ -40,9 +40,18 @@ local function debt(lane, flow)
   return math.max(clock(lane), tonumber(redis.call('ZSCORE', debts_key(lane), flow) or 0))
 end
 
-local function count(lane, jobs, work_ms)
+-- Where a flow stands in a lane: '<rank>:<seq of its first job>:<tenant>', so that of flows with the same start the one
+-- with the higher priority comes first, then the one that is older. Nil when none of its jobs waits there.
+local function place_of(lane, flow)
+  local id, seq = unpack(redis.call('ZRANGE', queue_key(lane, flow), 0, 0, 'WITHSCORES'))
+  if id then return string.format('%s:%016d:%s', flow:sub(1, 1), seq, flow:sub(3)) end
+end
+local function flow_at(place) return place:sub(1, 2) .. place:sub(20), tonumber(place:sub(3, 18)) end
+
+local function count(lane, jobs, work_ms, kind)
   redis.call('HINCRBY', lane_key(lane), 'queued', jobs)
   redis.call('HINCRBY', lane_key(lane), 'work_ms', work_ms)
+  redis.call('HINCRBY', lane_key(lane), kind, jobs)
 end
 
 -- How long a lane takes from one claim to the next while jobs wait in it, over the last half minute or so. Until that
@@ -81,32 +90,45 @@ local function enqueue(id)
     unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'seq', 'cost_ms', 'started_ms', 'crashes'))
   redis.call('HSET', job_key(id), 'state', 'queued')
   redis.call('SADD', lanes_key, lane)
+  local kind = priority
   if tonumber(crashes) > 0 then
+    kind = 'suspects'
     redis.call('ZADD', suspects_key(lane), seq, id)
   elseif started then
+    kind = 'front'
     redis.call('ZADD', front_key(lane), seq, id)
   else
     local flow = flow_of(priority, tenant)
     redis.call('ZADD', queue_key(lane, flow), seq, id)
-    redis.call('ZADD', ready_key(lane), 'NX', number(debt(lane, flow)), flow)
-    redis.call('ZREM', debts_key(lane), flow)
+    if redis.call('ZCARD', queue_key(lane, flow)) == 1 then
+      redis.call('ZADD', ready_key(lane), number(debt(lane, flow)), place_of(lane, flow))
+      redis.call('ZREM', debts_key(lane), flow)
+    end
   end
-  count(lane, 1, cost_ms)
+  count(lane, 1, cost_ms, kind)
   redis.call('PUBLISH', prefix .. 'wake', lane)
   changed(id)
 end
 
 -- Take a job out of line, wherever it stands there.
 local function dequeue(id)
-  local lane, tenant, priority, cost_ms = unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'cost_ms'))
-  count(lane, -1, -cost_ms)
-  if redis.call('ZREM', suspects_key(lane), id) == 1 or redis.call('ZREM', front_key(lane), id) == 1 then return end
+  local lane, tenant, priority, cost_ms =
+    unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'cost_ms'))
+  if redis.call('ZREM', suspects_key(lane), id) == 1 then return count(lane, -1, -cost_ms, 'suspects') end
+  if redis.call('ZREM', front_key(lane), id) == 1 then return count(lane, -1, -cost_ms, 'front') end
+  count(lane, -1, -cost_ms, priority)
   local flow = flow_of(priority, tenant)
+  local place = place_of(lane, flow)
   redis.call('ZREM', queue_key(lane, flow), id)
-  if redis.call('EXISTS', queue_key(lane, flow)) == 1 then return end
-  local start = redis.call('ZSCORE', ready_key(lane), flow)
-  redis.call('ZREM', ready_key(lane), flow)
-  if tonumber(start) > clock(lane) then redis.call('ZADD', debts_key(lane), start, flow) end
+  local next_place = place_of(lane, flow)
+  if next_place == place then return end
+  local start = redis.call('ZSCORE', ready_key(lane), place)
+  redis.call('ZREM', ready_key(lane), place)
+  if next_place then
+    redis.call('ZADD', ready_key(lane), start, next_place)
+  elseif tonumber(start) > clock(lane) then
+    redis.call('ZADD', debts_key(lane), start, flow)
+  end
 end
 
 -- Put an end to a job. Whoever calls this has taken it out of line.

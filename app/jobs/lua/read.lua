@@ -3,7 +3,7 @@
 -- Returns for each job its hash as a flat list, with `position` and `start_in_ms` added while it is queued; {} when it is
 -- not there or is another tenant's.
 
-local MOST_FLOWS = 64
+local MOST_FLOWS = 32
 
 -- How many jobs of the lane go before this one if none comes any more. Exact among jobs that cost the same; an estimate
 -- where more than so many flows are ahead.
@@ -17,16 +17,16 @@ local function position_of(id, record)
   local own = redis.call('ZRANK', queue_key(lane, flow), id)
   local queued, work_ms = unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms'))
   local mean_ms = math.max(1, work_ms / queued)
-  local turn = redis.call('ZSCORE', ready_key(lane), flow) + own * toll(flow, mean_ms)
+  local turn = redis.call('ZSCORE', ready_key(lane), place_of(lane, flow)) + own * toll(flow, mean_ms)
   local function wins_a_tie(other, index)
     if other:sub(1, 1) ~= flow:sub(1, 1) then return other:sub(1, 1) < flow:sub(1, 1) end
     local _, seq = unpack(redis.call('ZRANGE', queue_key(lane, other), index, index, 'WITHSCORES'))
     return seq and tonumber(seq) < tonumber(record.seq)
   end
-  local looked_at, before = 0, 0
-  local flows = redis.call('ZRANGE', ready_key(lane), '-inf', number(turn), 'BYSCORE', 'LIMIT', 0, MOST_FLOWS, 'WITHSCORES')
-  for i = 1, #flows, 2 do
-    local other, start = flows[i], tonumber(flows[i + 1])
+  local looked_at, before, last = 0, 0, number(turn)
+  local places = redis.call('ZRANGE', ready_key(lane), '-inf', last, 'BYSCORE', 'LIMIT', 0, MOST_FLOWS, 'WITHSCORES')
+  for i = 1, #places, 2 do
+    local other, start = flow_at(places[i]), tonumber(places[i + 1])
     if other ~= flow then
       local step = toll(other, mean_ms)
       local jobs = math.ceil((turn - start) / step)
@@ -35,7 +35,7 @@ local function position_of(id, record)
       looked_at = looked_at + 1
     end
   end
-  local others = redis.call('ZCOUNT', ready_key(lane), '-inf', number(turn)) - 1
+  local others = redis.call('ZCOUNT', ready_key(lane), '-inf', last) - 1
   if others > looked_at then before = math.floor(before * others / looked_at) end
   return suspects + redis.call('ZCARD', front_key(lane)) + own + before
 end

@@ -9,18 +9,19 @@ for _, lane in ipairs(redis.call('SMEMBERS', lanes_key)) do
     local id, seq = unpack(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES'))
     if id and (not oldest or tonumber(seq) < oldest_seq) then oldest, oldest_seq = id, tonumber(seq) end
   end
-  local by_rank = {0, 0, 0}
   look(front_key(lane))
   look(suspects_key(lane))
-  for _, flow in ipairs(redis.call('ZRANGE', ready_key(lane), 0, -1)) do
-    local rank = tonumber(flow:sub(1, 1))
-    by_rank[rank] = by_rank[rank] + redis.call('ZCARD', queue_key(lane, flow))
-    look(queue_key(lane, flow))
+  local first, first_seq
+  for _, place in ipairs(redis.call('ZRANGE', ready_key(lane), 0, -1)) do
+    local flow, seq = flow_at(place)
+    if not first or seq < first_seq then first, first_seq = flow, seq end
   end
-  local queued, work_ms = unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms'))
+  if first then look(queue_key(lane, first)) end
+  local queued, work_ms, high, normal, low =
+    unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms', 'high', 'normal', 'low'))
   local waited = oldest and now - tonumber(redis.call('HGET', job_key(oldest), 'submitted_ms')) or 0
-  lanes[#lanes + 1] = {lane, tonumber(queued), waited, tonumber(work_ms), math.ceil(pace_ms(lane)), by_rank[1],
-    by_rank[2], by_rank[3], redis.call('ZCARD', suspects_key(lane))}
+  lanes[#lanes + 1] = {lane, tonumber(queued), waited, tonumber(work_ms), math.ceil(pace_ms(lane)), tonumber(high or 0),
+    tonumber(normal or 0), tonumber(low or 0), redis.call('ZCARD', suspects_key(lane))}
 end
 local workers = {}
 for _, id in ipairs(redis.call('SMEMBERS', prefix .. 'workers')) do

@@ -26,6 +26,11 @@ local function promise(of, pace_ms)
   return math.ceil(free_ms - now)
 end
 
+-- With a tenth of the places free, whoever was promised one does not come back for it.
+local function forget_promises(of, held, most)
+  if held == 0 or held + 1 < 0.9 * most then redis.call('HDEL', of, 'promised_ms') end
+end
+
 local queued = tonumber(redis.call('HGET', lane_key(lane), 'queued') or 0)
 if queued >= tonumber(max_queued) then return {'FULL', queued, promise(lane_key(lane), pace_ms(lane))} end
 local open = tonumber(redis.call('HGET', tenant_key(tenant), 'open') or 0)
@@ -34,6 +39,8 @@ if open >= tonumber(max_open) then
   return {'TENANT_FULL', open, promise(tenant_key(tenant), pace_ms(lane) * others)}
 end
 
+forget_promises(lane_key(lane), queued, tonumber(max_queued))
+forget_promises(tenant_key(tenant), open, tonumber(max_open))
 local seq = redis.call('INCR', prefix .. 'seq')
 redis.call('HSET', job_key(id), 'tenant', tenant, 'lane', lane, 'priority', priority, 'cost_ms', cost_ms, 'spec', spec,
   'seq', seq, 'attempts', 0, 'crashes', 0, 'submitted_ms', now_ms())
