@@ -136,8 +136,8 @@ async def pass_time(client: Redis, seconds: float) -> None:
         await client.pexpire(name, max(0, await client.pttl(name) - round(seconds * 1000)))
 
 
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    give_up_s = time.monotonic() + 10
+async def until(true: Callable[[], Awaitable[bool]], within_s: float = 10) -> None:
+    give_up_s = time.monotonic() + within_s
     while not await true():
         assert time.monotonic() < give_up_s, "it never came"
         await asyncio.sleep(0.01)
