@@ -1,4 +1,4 @@
-"""A worker that stands still for longer than its lease and then goes on: another one has its job, and one picture shows."""
+"""A worker that stands still for longer than its lease: another one has its job, and only that one's picture shows."""
 
 import asyncio
 import signal
