@@ -37,7 +37,7 @@ class Process:
     def said(self) -> str:
         return self._log.read_text()
 
-    def wait_for(self, words: str, within_s: float = 60) -> None:
+    def wait_for(self, words: str, within_s: float = 200) -> None:
         assert wait_until(lambda: words in self.said() or not self.is_running, within_s), self.said()
         assert self.is_running, self.said()
 
@@ -85,7 +85,7 @@ class Client:
     def content(self, job_id: str) -> httpx.Response:
         return self._http.get(f"/v1/images/{job_id}/content")
 
-    def wait(self, job_id: str, status: str, within_s: float = 30) -> dict[str, Any]:
+    def wait(self, job_id: str, status: str, within_s: float = 60) -> dict[str, Any]:
         assert wait_until(lambda: self.job(job_id)["status"] == status, within_s), self.job(job_id)
         return self.job(job_id)
 
@@ -126,7 +126,7 @@ def worker(folder: Path, redis_url: str, store_url: str, name: str = "w1", **env
             "DARKROOM_STORE_URL": store_url,
             "DARKROOM_WORKER_ID": name,
             "DARKROOM_MODELS": MODEL,
-            "DARKROOM_LEASE_S": "3",
+            "DARKROOM_LEASE_S": "5",
             "DARKROOM_TORCH_THREADS": "1",
             "DARKROOM_CALIBRATION_S": "0",
             **environment,

@@ -13,6 +13,8 @@ from tests.integration.servers import Server, serving
 from tests.processes import wait_until
 from tests.system.processes import gateway, worker
 
+pytestmark = pytest.mark.timeout(400)  # processes that load torch, on a machine that may be busy
+
 
 def _mount(folder: Path) -> str | None:
     """Put a disk of 1 MiB there; say why not."""
@@ -73,7 +75,7 @@ def test_pictures_wait_for_room_on_a_full_disk_and_none_is_lost(
             first = client.submit(seed=2)
             drawing.wait_for("picture_not_stored_yet", 20)
             second = client.submit(seed=3)
-            assert not wait_until(lambda: client.job(second)["status"] != "queued", 4), "it was claimed all the same"
+            assert not wait_until(lambda: client.job(second)["status"] != "queued", 6), "it was claimed all the same"
             assert client.job(first)["status"] == "in_progress", "longer than its lease"
             assert client.content(first).status_code == 202
             assert client.content(earlier).content.startswith(b"\x89PNG")
