@@ -187,9 +187,12 @@ class Worker:
             try:
                 async with self._queue.wakes() as lanes:
                     self._wake.set()
-                    async for lane in lanes:
+                    while True:
+                        lane = await asyncio.wait_for(anext(lanes), self._options.lease_s)
                         if lane in self._cards:
                             self._wake.set()
+            except TimeoutError:
+                continue  # a line that died in silence says nothing either: listen on a new one
             except QueueUnavailableError:
                 await asyncio.sleep(_CLAIM_FALLBACK_S)
 

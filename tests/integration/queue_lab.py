@@ -157,8 +157,8 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
         await client.set(PREFIX + "ticked", seconds_now * 1000 + microseconds // 1000)
 
 
-async def until(true: Callable[[], Awaitable[bool]]) -> None:
-    give_up_s = time.monotonic() + 10
+async def until(true: Callable[[], Awaitable[bool]], within_s: float = 10) -> None:
+    give_up_s = time.monotonic() + within_s
     while not await true():
         assert time.monotonic() < give_up_s, "it never came"
         await asyncio.sleep(0.01)
