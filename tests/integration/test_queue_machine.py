@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Iterator
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -366,6 +366,8 @@ def test_the_scripts_live_up_to_the_model(valkey_url: str, runner: asyncio.Runne
             settings=settings(
                 max_examples=EXAMPLES,
                 stateful_step_count=STEPS,
+                # Making a failure smaller can take minutes: for whoever looks, not for the suite.
+                phases=set(Phase) if "DARKROOM_TEST_EXAMPLES" in os.environ else {Phase.explicit, Phase.generate},
                 deadline=None,
                 suppress_health_check=[HealthCheck.too_slow],
             ),

@@ -1,4 +1,4 @@
-"""A minute of chaos: no accepted job is lost, drawn differently or changed, whatever is killed. `make chaos` for more."""
+"""A minute of chaos: no accepted job is lost, drawn differently or changed, whatever is killed. More: `make chaos`."""
 
 import secrets
 import shutil
