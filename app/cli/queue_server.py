@@ -1,4 +1,4 @@
-"""The queue's server, for commands that look after it: the one of a running `darkroom up`, or the one they are given."""
+"""The queue's server, for commands that look after it: that of a running `darkroom up`, or one they are given."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
