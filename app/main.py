@@ -35,6 +35,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         max_open=settings.max_open,
         max_attempts=settings.max_attempts,
         max_crashes=settings.max_crashes,
+        wait_for_disk=settings.wait_for_disk,
     )
     store = open_store(settings.store_url)
     services = Services(

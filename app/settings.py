@@ -34,6 +34,11 @@ class GatewaySettings(BaseSettings):
     max_open: int = Field(default=10_000, ge=1, description="Most jobs of one tenant that are not over.")
     max_attempts: int = Field(default=3, ge=1, description="A job that failed so often is not tried again.")
     max_crashes: int = Field(default=3, ge=1, description="A job that lost so many workers is dead.")
+    wait_for_disk: bool = Field(
+        default=False,
+        description="Accept a job when the queue's disk has it, by WAITAOF: for a server with appendfsync everysec."
+        " Not needed with appendfsync always, which Darkroom's own has.",
+    )
     keep_pictures_s: float | None = Field(
         default=7 * 24 * 3600.0,
         gt=0,

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 import structlog
 from pydantic import BaseModel, ValidationError
@@ -48,6 +49,7 @@ MAX_OPEN = 10_000
 IDEMPOTENCY_S = 24 * 3600
 _LIST_SCAN_LIMIT = 2_000
 _OUTAGE_S = 3.0
+_DISK_WITHIN_MS = 1800  # its client waits 2 s for an answer; Redis itself writes once a second
 _NEWER_WORKER_S = 5.0
 _OF_A_NEWER_VERSION = {"extra_forbidden", "enum", "literal_error"}
 
@@ -130,7 +132,9 @@ class JobQueue:
         max_open: int = MAX_OPEN,
         max_attempts: int = MAX_ATTEMPTS,
         max_crashes: int = MAX_CRASHES,
+        wait_for_disk: bool = False,
     ) -> None:
+        """wait_for_disk: accept a job when the server's disk has it, though the server itself may answer before."""
         self._redis = redis
         self._run = Scripts(redis).run
         self._lease_ms = round(lease_s * 1000)
@@ -138,6 +142,7 @@ class JobQueue:
         self._max_open = max_open
         self._max_attempts = max_attempts
         self._max_crashes = max_crashes
+        self._wait_for_disk = wait_for_disk
 
     # Gateway side
 
@@ -147,7 +152,7 @@ class JobQueue:
         cost_s: GPU-seconds that it should take, by which tenants are treated fairly. Raises QueueFullError,
         TenantFullError, KeyReusedError or StorageFullError.
         """
-        reply = await self._run(
+        reply = await self._run_durably(
             "submit",
             job.id,
             job.tenant,
@@ -171,6 +176,18 @@ class JobQueue:
             case [_, job_id]:
                 return str(job_id)
         raise AssertionError(reply)
+
+    async def _run_durably(self, name: str, *args: str | int) -> Any:
+        if not self._wait_for_disk:
+            return await self._run(name, *args)
+        async with self._redis.client() as connection:
+            reply = await self._run(name, *args, on=connection)
+            with translated_errors():
+                # Of this connection's writes; a server that is asked to write at once has done so.
+                on_disk, _ = await connection.waitaof(1, 0, _DISK_WITHIN_MS)
+        if not on_disk:
+            raise QueueUnavailableError(f"the server's disk did not have the job within {_DISK_WITHIN_MS} ms")
+        return reply
 
     async def read(self, tenant: str, job_id: str) -> JobRecord:
         """Fetch one record. Raises JobNotFoundError or UnreadableJobError."""

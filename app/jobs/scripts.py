@@ -1,7 +1,7 @@
 """The queue's scripts on a Redis or Valkey server, run again after a lost reply."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
@@ -53,19 +53,22 @@ class Scripts:
             if file.name.endswith(".lua") and file.name != "prelude.lua"
         }
 
-    async def run(self, name: str, *args: str | int) -> Any:
-        """Run one and return its reply. Raises QueueUnavailableError or StorageFullError."""
+    async def run(self, name: str, *args: str | int, on: Redis | None = None) -> Any:
+        """Run one and return its reply. Raises QueueUnavailableError or StorageFullError.
+
+        on: a client of one connection, where what is asked next must follow there.
+        """
         # A connection that died while idle is found out only by its next use.
         for delay_s in _RETRY_DELAYS_S:
             try:
-                return await self._run_once(name, *args)
+                return await self._run_once(name, args, on)
             except QueueUnavailableError:
                 await asyncio.sleep(delay_s)
-        return await self._run_once(name, *args)
+        return await self._run_once(name, args, on)
 
-    async def _run_once(self, name: str, *args: str | int) -> Any:
+    async def _run_once(self, name: str, args: Sequence[str | int], on: Redis | None) -> Any:
         with translated_errors():
-            return await self._scripts[name](keys=[PREFIX], args=args)
+            return await self._scripts[name](keys=[PREFIX], args=args, client=on)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def translated_errors() -> Iterator[None]:
         raise QueueUnavailableError(str(error)) from error
     except redis_errors.ResponseError as error:
         # Its disk fails, its replicas are gone or somebody's script hangs: a server that refuses is as good as away.
-        if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY")):
+        if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY", "WAITAOF")):
             raise QueueUnavailableError(str(error)) from error
         raise
 

@@ -286,3 +286,18 @@ async def test_a_cluster_runs_every_script_since_all_keys_share_a_slot() -> None
             await whole_life(queue)
             slots = {await tell(client, "CLUSTER", "KEYSLOT", name) for name in await client.keys("*")}
             assert len(slots) == 1
+
+
+async def test_a_job_is_accepted_when_the_disk_has_it() -> None:
+    with serving("--appendonly", "yes", "--appendfsync", "everysec") as server:
+        async with connect(server.url) as client:
+            queue = JobQueue(client, wait_for_disk=True)
+            await submit(queue, 1, 2)
+            assert await client.waitaof(1, 0, 1) == [1, 0]  # at once, for nothing is left to be written
+            assert (await queue.stats()).lanes[LANE].queued == 2
+
+
+async def test_a_server_without_a_disk_is_not_waited_for_in_vain(valkey_url: str) -> None:
+    async with connect(valkey_url) as client:
+        with pytest.raises(QueueUnavailableError, match="appendonly is disabled"):
+            await submit(JobQueue(client, wait_for_disk=True), 1)
