@@ -1,9 +1,9 @@
 """What the queue costs, by how much waits in it and how many share it. `python -m tests.benchmarks.queue`
 
 A server of its own on a unix socket. The cost of a call is the processor time of the server's main thread (INFO cpu),
-its reading and writing included: the server does one thing at a time, so that this bounds a whole fleet. It is the lower
-quartile over batches of calls, since a busy machine makes some of them dearer. Beside it what one client waits, which
-is mostly Python. A million jobs need about 2 GB.
+its reading and writing included: the server does one thing at a time, so that this bounds a whole fleet. It is the
+lower quartile over batches of calls, since a busy machine makes some of them dearer. Beside it what one client waits,
+which is mostly Python. A million jobs need about 2 GB.
 """
 
 import argparse

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 from redis.asyncio import Redis
@@ -117,7 +118,7 @@ async def test_a_stream_of_high_priority_starves_nobody(queue: JobQueue) -> None
         await line_up(queue, number, 1, priority=Priority.HIGH)
         low += [number for job in await serve(queue, 1) if job.priority is Priority.LOW]
     assert len(low) == 3
-    assert [later - earlier for earlier, later in zip(low, low[1:], strict=False)] == [65, 65]
+    assert [later - earlier for earlier, later in pairwise(low)] == [65, 65]
 
 
 async def test_a_flow_is_first_come_first_served_across_its_lanes(queue: JobQueue) -> None:

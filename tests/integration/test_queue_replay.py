@@ -11,10 +11,9 @@ from redis.asyncio import Redis
 
 from app.jobs.errors import QueueUnavailableError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import Claim, Idempotency, JobQueue, Tick
+from app.jobs.queue import Claim, JobQueue, Tick
 from app.jobs.schema import ImageJob
 from app.jobs.scripts import connect
-from app.jobs.upkeep import Hold, Holder, Purged, Upkeep
 from tests.integration.queue_lab import (
     FINAL,
     LANE,
@@ -68,24 +67,18 @@ class LossyLine:
             writer.close()
 
 
-Line = tuple[LossyLine, JobQueue, Redis]
-
-
 @pytest.fixture
-async def line(valkey_url: str) -> AsyncIterator[Line]:
+async def line(valkey_url: str) -> AsyncIterator[tuple[LossyLine, JobQueue]]:
     line = LossyLine(valkey_url.removeprefix("unix://"))
     with TemporaryDirectory(prefix="darkroom-test-") as folder:
         socket = Path(folder) / "line.sock"
         listener = await asyncio.start_unix_server(line.carry, socket)
         client = connect(f"unix://{socket}")
-        yield line, JobQueue(client, lease_s=1.0), client
+        yield line, JobQueue(client, lease_s=1.0)
         await client.aclose()
         listener.close()
         await asyncio.sleep(0.01)  # the line's own tasks end
 
-
-KEY, KNOWN_KEY = Idempotency("order-1", "body"), Idempotency("order-2", "body")
-OVER = [numbered(number).id for number in (6, 7, 1)]
 
 Call = Callable[[JobQueue, list[Claim]], Awaitable[Any]]
 
@@ -94,11 +87,9 @@ async def claim_fences(queue: JobQueue) -> list[tuple[ImageJob, str]]:
     return fences(await queue.claim("worker-2", "token-2", [LANE], 1))
 
 
-# Jobs 1 and 2 are held by these claims, 3 and 4 wait, 6 is over and 7 is dead.
+# Jobs 1 and 2 are held by these claims, 3 and 4 wait.
 CALLS: dict[str, Call] = {
     "submit": lambda queue, claims: queue.submit(numbered(5)),
-    "submit-with-a-key": lambda queue, claims: queue.submit(numbered(5), idempotency=KEY),
-    "submit-with-a-known-key": lambda queue, claims: queue.submit(numbered(5), idempotency=KNOWN_KEY),
     "claim": lambda queue, claims: claim_fences(queue),
     "renew": lambda queue, claims: queue.renew(claims),
     "progress": lambda queue, claims: queue.progress([(claim, PROGRESS) for claim in claims]),
@@ -110,89 +101,31 @@ CALLS: dict[str, Call] = {
     "cancel-running": lambda queue, claims: queue.cancel("default", numbered(1).id),
     "heartbeat": lambda queue, claims: queue.heartbeat(WORKER, forget_after_s=60),
 }
-UPKEEP_CALLS: dict[str, Callable[[Upkeep], Awaitable[Any]]] = {
-    "weigh": lambda upkeep: upkeep.weigh("default", 3),
-    "holders": lambda upkeep: upkeep.holders([numbered(number).id for number in (1, 3, 6, 7, 8)]),
-    "dead": lambda upkeep: upkeep.dead(),
-}
 
 
 async def play(call: Call, direct: JobQueue, caller: JobQueue, valkey: Redis) -> tuple[Any, Any]:
     """What the call answers, and what it leaves behind."""
     await valkey.flushall()
-    claims = await set_out(direct, valkey)
-    return await call(caller, claims), without_times(await keyspace(valkey))
-
-
-async def set_out(direct: JobQueue, valkey: Redis) -> list[Claim]:
-    await direct.tick()
-    await submit(direct, 7)
-    await JobQueue(valkey, lease_s=1, max_crashes=1).claim("worker-7", "token-7", [LANE], 1)
-    await pass_time(valkey, 2)
-    assert (await JobQueue(valkey, max_crashes=1).tick()).dead == 1
-    await direct.submit(numbered(6), idempotency=KNOWN_KEY)
-    await direct.cancel("default", numbered(6).id)
     await submit(direct, 1, 2, 3, 4)
-    return await JobQueue(valkey, lease_s=60).claim("worker-1", "token-1", [LANE], 2)
+    claims = await direct.claim("worker-1", "token-1", [LANE], 2)
+    return await call(caller, claims), without_times(await keyspace(valkey))
 
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 async def test_a_lost_reply_changes_nothing(
-    queue: JobQueue, valkey: Redis, line: Line, call: Call
+    queue: JobQueue, valkey: Redis, line: tuple[LossyLine, JobQueue], call: Call
 ) -> None:
-    lossy, caller, _ = line
+    lossy, caller = line
     expected = await play(call, queue, caller, valkey)
     lossy.to_lose = 1
     assert await play(call, queue, caller, valkey) == expected
     assert lossy.to_lose == 0
 
 
-@pytest.mark.parametrize("call", UPKEEP_CALLS.values(), ids=UPKEEP_CALLS.keys())
-async def test_a_lost_reply_changes_nothing_for_upkeep(
-    queue: JobQueue, valkey: Redis, line: Line, call: Callable[[Upkeep], Awaitable[Any]]
-) -> None:
-    lossy, _, client = line
-    expected = await play(lambda queue, claims: call(Upkeep(valkey)), queue, queue, valkey)
-    lossy.to_lose = 1
-    assert await play(lambda queue, claims: call(Upkeep(client)), queue, queue, valkey) == expected
-    assert lossy.to_lose == 0
-
-
-async def test_a_revival_asked_again_revives_nobody_twice(queue: JobQueue, valkey: Redis, line: Line) -> None:
-    lossy, _, client = line
-    expected = await play(lambda queue, claims: Upkeep(valkey).revive([numbered(7).id]), queue, queue, valkey)
-    lossy.to_lose = 1
-    again = await play(lambda queue, claims: Upkeep(client).revive([numbered(7).id]), queue, queue, valkey)
-    assert (expected[0], again[0]) == (1, 0)  # the count went with the reply
-    assert again[1] == expected[1]
-
-
-async def test_a_purge_asked_again_finds_nothing_left(queue: JobQueue, valkey: Redis, line: Line) -> None:
-    lossy, _, client = line
-    expected = await play(lambda queue, claims: Upkeep(valkey).purge("default", OVER), queue, queue, valkey)
-    lossy.to_lose = 1
-    again = await play(lambda queue, claims: Upkeep(client).purge("default", OVER), queue, queue, valkey)
-    assert expected[0] == [Purged.OK, Purged.OK, Purged.OPEN]
-    assert again[0] == [Purged.MISSING, Purged.MISSING, Purged.OPEN]
-    assert again[1] == expected[1]
-
-
-async def test_an_expiry_whose_reply_is_lost_leaves_the_bytes_to_the_holders(
-    queue: JobQueue, valkey: Redis, line: Line
-) -> None:
-    lossy, _, client = line
-    await set_out(queue, valkey)
-    await pass_time(valkey, 100)
-    lossy.to_lose = 1
-    assert await Upkeep(client).expire(pictures_s=50, record_s=1000) == []
-    assert lossy.to_lose == 0
-    assert await Upkeep(client).holders([numbered(6).id]) == [Holder(Hold.ENDED, "", expired=True)]
-
-
 async def test_a_tick_asked_again_moves_nothing_twice(
-    queue: JobQueue, valkey: Redis, line: Line
+    queue: JobQueue, valkey: Redis, line: tuple[LossyLine, JobQueue]
 ) -> None:
-    lossy, caller, _ = line
+    lossy, caller = line
     await submit(queue, 1, 2)
     await queue.fail(await claim_one(queue, "token-1"), RETRYABLE)
     await claim_one(queue, "token-2")
@@ -205,8 +138,8 @@ async def test_a_tick_asked_again_moves_nothing_twice(
     assert (await queue.stats()).lanes[LANE].queued == 2
 
 
-async def test_a_reply_lost_three_times_is_an_error(valkey: Redis, line: Line) -> None:
-    lossy, caller, _ = line
+async def test_a_reply_lost_three_times_is_an_error(valkey: Redis, line: tuple[LossyLine, JobQueue]) -> None:
+    lossy, caller = line
     await submit(caller, 1)
     lossy.to_lose = 3
     with pytest.raises(QueueUnavailableError):
@@ -217,9 +150,9 @@ async def test_a_reply_lost_three_times_is_an_error(valkey: Redis, line: Line) -
 
 
 async def test_a_claim_that_cannot_end_its_unreadable_job_still_returns_the_others(
-    queue: JobQueue, valkey: Redis, line: Line
+    queue: JobQueue, valkey: Redis, line: tuple[LossyLine, JobQueue]
 ) -> None:
-    lossy, caller, _ = line
+    lossy, caller = line
     await submit(queue, 1, 2)
     await valkey.hset(PREFIX + "job:" + numbered(1).id, "spec", "{}")
     lossy.to_pass, lossy.to_lose = 1, 3  # the claim's own reply arrives
