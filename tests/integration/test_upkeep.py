@@ -222,7 +222,7 @@ async def test_a_purge_of_what_expired_leaves_nothing(queue: JobQueue, valkey: R
 
 @pytest.mark.parametrize("weight", [0, -1, 0.0009, 1001, float("nan"), float("inf")])
 async def test_a_weight_is_within_reason(upkeep: Upkeep, weight: float) -> None:
-    with pytest.raises(ValueError, match="a tenant's weight is between"):
+    with pytest.raises(ValueError, match=r"between 0\.001 and 1000"):
         await upkeep.weigh("ours", weight)
 
 
