@@ -11,8 +11,8 @@ from tests.system.chaos.api import TIMEOUT_S, Api, LostReplyError, NobodyListens
 from tests.system.chaos.ledger import Entry, Ledger
 from tests.system.chaos.orders import Order, null_order, real_order
 
-_FIRST_LOOK_S = 0.3
-_LOOK_EVERY_S = 1.0
+_FIRST_LOOK_S = 0.5
+_LOOK_EVERY_S = 1.5
 _LOOK_AGAIN_S = (0.5, 15.0)
 _LOOKED_AT_AGAIN = 0.3
 _ASK_AGAIN_S = 0.5
@@ -75,7 +75,7 @@ class Clients:
             try:
                 entry.job_id = (await self._api.submit(order.body(), order.tag, timeout_s=patience_s or TIMEOUT_S)).id
             except NobodyListensError:
-                await asyncio.sleep(_ASK_AGAIN_S)
+                continue
             except RefusedError as error:
                 self._ledger.refused[str(error)] += 1
                 return
