@@ -14,6 +14,7 @@ from tests.system.chaos.process import Span
 from tests.system.chaos.reclaims import Held, reclaims
 
 BYTES = b"a picture"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
 ORDER = Order(
     "order-1", "tiny-sd3", "a red ring", seed=1, steps=4, n=1, priority="low", cancel_after_s=None, patience_s=None
 )
@@ -24,7 +25,8 @@ def seen(status: Status, data: bytes = BYTES, **changes: object) -> SeenJob:
     job = SeenJob(
         id="img_1",
         status=status,
-        created_at=datetime.now(UTC),
+        created_at=AT,
+        completed_at=AT,
         data=[image] if status is Status.COMPLETED else [],
         metadata={"tag": "order-1"},
         error=SeenError(code="worker_lost") if status is Status.FAILED else None,
@@ -60,6 +62,11 @@ def changed(ledger: Ledger, entry: Entry) -> None:
     ledger.saw(entry, seen(Status.COMPLETED, b"another"))
 
 
+def ended_again(ledger: Ledger, entry: Entry) -> None:
+    ledger.saw(entry, seen(Status.COMPLETED))
+    ledger.audit([seen(Status.COMPLETED, completed_at=datetime(2026, 1, 2, tzinfo=UTC))])
+
+
 def damaged(ledger: Ledger, entry: Entry) -> None:
     ledger.saw(entry, seen(Status.COMPLETED))
     ledger.saw_bytes(entry, 0, b"another")
@@ -76,7 +83,7 @@ def drawn_differently(ledger: Ledger, entry: Entry) -> None:
 
 
 def doubled(ledger: Ledger, entry: Entry) -> None:
-    entry.ended = Status.CANCELED
+    entry.ended, entry.completed_at = Status.CANCELED, AT
     ledger.audit([seen(Status.CANCELED), seen(Status.CANCELED, id="img_2")])
 
 
@@ -91,6 +98,7 @@ def doubled(ledger: Ledger, entry: Entry) -> None:
         (Wrong.CANCELED, lambda ledger, entry: ledger.saw(entry, seen(Status.CANCELED))),
         (Wrong.SHOWN, shown),
         (Wrong.CHANGED, changed),
+        (Wrong.CHANGED, ended_again),
         (Wrong.BYTES, damaged),
         (Wrong.PICTURE, drawn_differently),
     ],

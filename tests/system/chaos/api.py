@@ -49,6 +49,7 @@ class SeenJob(BaseModel):
     id: str
     status: Status
     created_at: datetime
+    completed_at: datetime | None
     data: list[SeenImage]
     metadata: dict[str, str]
     error: SeenError | None

@@ -36,9 +36,16 @@ class Clients:
         until_s = time.monotonic() + seconds
         await asyncio.gather(self._send(null_order, null_per_s, until_s), self._send(real_order, real_per_s, until_s))
 
-    async def finish(self, within_s: float) -> None:
-        """Wait for the ends of all orders; an order without one by then is lost, as the ledger's audit will say."""
-        _, waiting = await asyncio.wait(self._tasks, timeout=within_s)
+    async def finish(self, patience_s: float) -> None:
+        """Wait for the ends of all orders, as long as some come within `patience_s`.
+
+        An order without an end by then is lost, as the ledger's audit will say.
+        """
+        waiting = set(self._tasks)
+        while waiting:
+            ended, waiting = await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ended:
+                break
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)

@@ -48,7 +48,7 @@ def null_order(tag: str, rng: random.Random) -> Order:
 
 def real_order(tag: str, rng: random.Random) -> Order:
     """One image each: a real picture's last bit may depend on the company it was drawn in."""
-    return _order(tag, rng, REAL_MODEL, steps=rng.choice((8, 40, 100)), n=1)
+    return _order(tag, rng, REAL_MODEL, steps=rng.choice((8, 20, 40)), n=1)
 
 
 def _order(tag: str, rng: random.Random, model: str, *, steps: int, n: int) -> Order:
