@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 from obstore.store import LocalStore
 from PIL import Image
+from structlog.testing import capture_logs
 from torch import Tensor
 
 from app.jobs.queue import JobQueue, Verdict
@@ -79,8 +80,11 @@ async def test_a_worker_that_stops_saves_what_the_next_one_goes_on_with(
     done = first.sample("darkroom_denoise_steps_total", model=MODEL)
     assert (await queue.read(job.tenant, job.id)).state is JobState.QUEUED
 
-    data, steps = await finish(queue, store, pipeline, job)
+    with capture_logs() as lines:
+        data, steps = await finish(queue, store, pipeline, job)
     assert data == expected
+    told = [(line["job_id"], line["image"], line["step"]) for line in lines if line["event"] == "job_resumed"]
+    assert told == [(job.id, 0, done // 2)]
     assert done + steps == 2 * STEPS, "no step of a guided image's two rows was taken twice"
     assert not await is_stored(store, checkpoint_path(job.id, 0)), "nothing is left of it"
 

@@ -1,4 +1,4 @@
-"""A minute of chaos: no accepted job is lost, drawn differently or changed, whatever is killed. More: `make chaos`."""
+"""A minute of chaos: whatever is killed, no accepted job is lost or changed. `make chaos` for more."""
 
 import secrets
 import shutil

@@ -14,8 +14,10 @@ from app.api.views import Status
 
 # Longer than a gateway tries to reach its queue: after a timeout nothing more happens to a request.
 TIMEOUT_S = 20.0
-_ASK_AGAIN_S = 0.3
+_ASK_AGAIN_S = 1.0
+_KNOCK_EVERY_S = 0.1
 _PAGE = 100
+_CONNECTIONS = 32
 ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELED})
 
 
@@ -47,6 +49,7 @@ class SeenJob(BaseModel):
     id: str
     status: Status
     created_at: datetime
+    completed_at: datetime | None
     data: list[SeenImage]
     metadata: dict[str, str]
     error: SeenError | None
@@ -58,8 +61,13 @@ class SeenPage(BaseModel):
 
 
 class Api:
+    """While nobody listens, one task knocks and all others wait for it: what is to be loaded is not this process."""
+
     def __init__(self, url: str) -> None:
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        limits = httpx.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+        self._listens = asyncio.Event()
+        self._listens.set()
+        self._knocking: asyncio.Task[None] | None = None
         self._http = httpx.AsyncClient(base_url=url, limits=limits, trust_env=False)
 
     async def __aenter__(self) -> Self:
@@ -68,6 +76,8 @@ class Api:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._knocking is not None:
+            self._knocking.cancel()
         await self._http.aclose()
 
     async def submit(self, body: Mapping[str, object], key: str, *, timeout_s: float = TIMEOUT_S) -> SeenJob:
@@ -111,7 +121,9 @@ class Api:
         while True:
             try:
                 answer = await self._send("GET", path)
-            except (NobodyListensError, LostReplyError):
+            except NobodyListensError:
+                continue
+            except LostReplyError:
                 await asyncio.sleep(_ASK_AGAIN_S)
             else:
                 return answer.raise_for_status()
@@ -125,13 +137,26 @@ class Api:
         headers: Mapping[str, str] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> httpx.Response:
-        timeout = httpx.Timeout(TIMEOUT_S, read=timeout_s)
+        await self._listens.wait()
+        timeout = httpx.Timeout(TIMEOUT_S, read=timeout_s, pool=None)
         try:
             answer = await self._http.request(method, path, json=json, headers=headers, timeout=timeout)
         except httpx.ConnectError as error:
+            if self._listens.is_set():
+                self._listens.clear()
+                self._knocking = asyncio.create_task(self._knock())
             raise NobodyListensError from error
         except httpx.TransportError as error:
             raise LostReplyError(repr(error)) from error
         if answer.is_server_error:
             raise LostReplyError(f"{answer.status_code}: {answer.text}")
         return answer
+
+    async def _knock(self) -> None:
+        while not self._listens.is_set():
+            try:
+                await self._http.get("/livez")
+            except httpx.TransportError:
+                await asyncio.sleep(_KNOCK_EVERY_S)
+            else:
+                self._listens.set()

@@ -11,8 +11,8 @@ from tests.system.chaos.api import TIMEOUT_S, Api, LostReplyError, NobodyListens
 from tests.system.chaos.ledger import Entry, Ledger
 from tests.system.chaos.orders import Order, null_order, real_order
 
-_FIRST_LOOK_S = 0.3
-_LOOK_EVERY_S = 1.0
+_FIRST_LOOK_S = 0.5
+_LOOK_EVERY_S = 1.5
 _LOOK_AGAIN_S = (0.5, 15.0)
 _LOOKED_AT_AGAIN = 0.3
 _ASK_AGAIN_S = 0.5
@@ -36,9 +36,16 @@ class Clients:
         until_s = time.monotonic() + seconds
         await asyncio.gather(self._send(null_order, null_per_s, until_s), self._send(real_order, real_per_s, until_s))
 
-    async def finish(self, within_s: float) -> None:
-        """Wait for the ends of all orders; an order without one by then is lost, as the ledger's audit will say."""
-        _, waiting = await asyncio.wait(self._tasks, timeout=within_s)
+    async def finish(self, patience_s: float) -> None:
+        """Wait for the ends of all orders, as long as some come within `patience_s`.
+
+        An order without an end by then is lost, as the ledger's audit will say.
+        """
+        waiting = set(self._tasks)
+        while waiting:
+            ended, waiting = await asyncio.wait(waiting, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+            if not ended:
+                break
         for task in waiting:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
@@ -75,7 +82,7 @@ class Clients:
             try:
                 entry.job_id = (await self._api.submit(order.body(), order.tag, timeout_s=patience_s or TIMEOUT_S)).id
             except NobodyListensError:
-                await asyncio.sleep(_ASK_AGAIN_S)
+                continue
             except RefusedError as error:
                 self._ledger.refused[str(error)] += 1
                 return

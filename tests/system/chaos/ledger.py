@@ -1,10 +1,10 @@
 """What the clients know for sure, kept outside of Darkroom: what was accepted, how it ended, and its bytes."""
 
 import hashlib
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from app.api.views import Status
@@ -29,16 +29,15 @@ class Wrong(StrEnum):
 
 @dataclass(slots=True)
 class Entry:
-    """One request of a client. sha256: by image, as the record said when the job ended. Times are time.time()'s."""
+    """One request of a client. completed_at, sha256 (by image): as the record said when the job had ended."""
 
     order: Order
-    sent_s: float
     job_id: str | None = None
     was_ambiguous: bool = False
     cancel_asked: bool = False
     cancel_confirmed: bool = False
     ended: Status | None = None
-    ended_s: float = 0.0
+    completed_at: datetime | None = None
     error_code: str = ""
     sha256: tuple[str, ...] = ()
 
@@ -58,7 +57,7 @@ class Ledger:
     _drawn: Counter[tuple[str, str, int, int]] = field(default_factory=Counter)
 
     def send(self, order: Order) -> Entry:
-        entry = self.entries[order.tag] = Entry(order, time.time())
+        entry = self.entries[order.tag] = Entry(order)
         return entry
 
     @property
@@ -78,10 +77,12 @@ class Ledger:
         sha256 = tuple(image.sha256 for image in job.data)
         if entry.ended is not None:
             self.readings_again += 1
-            if (job.status, sha256) != (entry.ended, entry.sha256):
-                self.find(Wrong.CHANGED, entry, f"{entry.ended} {entry.sha256} -> {job.status} {sha256}")
+            before = (entry.ended, entry.completed_at, entry.sha256)
+            after = (job.status, job.completed_at, sha256)
+            if before != after:
+                self.find(Wrong.CHANGED, entry, f"{before} -> {after}")
         elif job.status in ENDED:
-            entry.ended, entry.ended_s, entry.sha256 = job.status, time.time(), sha256
+            entry.ended, entry.completed_at, entry.sha256 = job.status, job.completed_at, sha256
             entry.error_code = job.error.code if job.error else ""
             self._judge_end(entry, job)
 

@@ -43,12 +43,12 @@ class Order:
 
 def null_order(tag: str, rng: random.Random) -> Order:
     """Some take longer than a checkpoint's interval, most do not."""
-    return _order(tag, rng, NULL_MODEL, steps=rng.choice((4, 8, 8, 16, 40, 100)), n=rng.choice((1, 1, 1, 2, 4)))
+    return _order(tag, rng, NULL_MODEL, steps=rng.choice((4, 10, 20, 40, 100)), n=rng.choice((1, 1, 1, 2, 4)))
 
 
 def real_order(tag: str, rng: random.Random) -> Order:
     """One image each: a real picture's last bit may depend on the company it was drawn in."""
-    return _order(tag, rng, REAL_MODEL, steps=rng.choice((8, 40, 100)), n=1)
+    return _order(tag, rng, REAL_MODEL, steps=rng.choice((8, 20, 40)), n=1)
 
 
 def _order(tag: str, rng: random.Random, model: str, *, steps: int, n: int) -> Order:

@@ -16,7 +16,7 @@ from tests.system.chaos.worker_logs import WorkerLogs
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What the gateway counts when everything is over; all of it must be 0. crashes: all jobs' together."""
+    """What the gateway counts when everything is over; all of it must be 0."""
 
     queued: int
     in_progress: int
@@ -25,7 +25,8 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """crashes: what the jobs' records count. unexpected: processes that ended without being asked to."""
+    """held: jobs in the hands of workers that were killed or frozen. crashes: what the jobs' records count. null_steps:
+    taken by null workers, one a row. unexpected: processes that ended without being asked to."""
 
     seed: int
     seconds: float
@@ -33,7 +34,7 @@ class Report:
     ledger: Ledger
     happened: Sequence[Happened]
     reclaimed: Sequence[Reclaimed]
-    spoiled: int
+    held: int
     logs: WorkerLogs
     null_steps: int
     crashes: int
@@ -69,7 +70,7 @@ class Report:
             **{str(trouble): troubles[trouble] for trouble in Trouble},
             "lives of jobs lost (crashes)": self.crashes,
             "reclaims measured": len(self.reclaimed),
-            "reclaims spoiled by Valkey's death": self.spoiled,
+            "held by killed and frozen workers": self.held,
             "slowest reclaim beyond the lease, s": round(self.slowest_reclaim_s, 2),
             "fenced completions": self.logs.fenced,
             "drops: lease lost": self.logs.dropped["lease_lost"],

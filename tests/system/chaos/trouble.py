@@ -11,19 +11,21 @@ class Trouble(StrEnum):
     KILL_VALKEY = "kill Valkey"
     LOSE_VALKEY = "kill Valkey, away for longer than a lease"
     FREEZE_NULL = "freeze null worker"
+    FREEZE_DEAF = "freeze null worker while Valkey is away"
     FREEZE_REAL = "freeze real worker"
     DRAIN_NULL = "drain null worker"
     DRAIN_REAL = "drain real worker"
 
 
 KILLS = (Trouble.KILL_NULL, Trouble.KILL_REAL, Trouble.KILL_GATEWAY, Trouble.KILL_VALKEY, Trouble.LOSE_VALKEY)
-FREEZES = (Trouble.FREEZE_NULL, Trouble.FREEZE_REAL)
+FREEZES = (Trouble.FREEZE_NULL, Trouble.FREEZE_DEAF, Trouble.FREEZE_REAL)
 DRAINS = (Trouble.DRAIN_NULL, Trouble.DRAIN_REAL)
 
 # Dealt until none is left, then anew: so that even a short run sees each of them.
 DECK = (
     *[Trouble.KILL_NULL] * 5,
-    *[Trouble.FREEZE_NULL] * 3,
+    *[Trouble.FREEZE_NULL] * 2,
+    Trouble.FREEZE_DEAF,
     *[Trouble.DRAIN_NULL] * 2,
     *[Trouble.KILL_GATEWAY] * 2,
     Trouble.KILL_VALKEY,
