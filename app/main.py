@@ -41,7 +41,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        ticking = asyncio.create_task(_tick(services.queue))
+        ticking = asyncio.create_task(_tick(services.queue, services.metrics))
         try:
             yield
         finally:
@@ -65,11 +65,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
-async def _tick(queue: JobQueue) -> None:
+async def _tick(queue: JobQueue, metrics: GatewayMetrics) -> None:
     """Take back the jobs of dead workers, also while no worker is left to do it."""
     while True:
         try:
-            await queue.tick()
+            metrics.jobs_reclaimed.inc((await queue.tick()).requeued)
         except QueueError as error:
             log.warning("queue_unavailable", error=str(error))
         except Exception:

@@ -21,6 +21,12 @@ class GatewayMetrics:
             registry=registry,
         )
         self.jobs_submitted = Counter("darkroom_jobs_submitted", "Jobs accepted", ["model", "api"], registry=registry)
+        self.jobs_finished = Counter(
+            "darkroom_jobs_finished", "Jobs that ended here", ["model", "status", "code"], registry=registry
+        )
+        self.jobs_reclaimed = Counter(
+            "darkroom_jobs_reclaimed", "Jobs taken back from workers whose lease had ended", registry=registry
+        )
         self.queue_depth = Gauge("darkroom_queue_depth", "Jobs waiting", ["model"], registry=registry)
         self.queue_oldest_seconds = Gauge(
             "darkroom_queue_oldest_seconds", "Seconds the oldest waiting job has waited", ["model"], registry=registry

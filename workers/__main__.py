@@ -20,6 +20,7 @@ from app.jobs.logs import configure_logs
 from app.jobs.queue import JobQueue
 from app.jobs.scripts import connect
 from app.jobs.store import StoreError, open_store
+from workers.device_memory import DeviceMemory
 from workers.engine.calibration import calibrate
 from workers.engine.cost import CostModel, StepTable
 from workers.engine.engine import Engine
@@ -73,7 +74,9 @@ async def _serve(settings: WorkerSettings) -> int:
     device = _device(settings.device)
     redis = connect(settings.redis_url)
     registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry)
+    metrics = WorkerMetrics(registry, settings.gpu_usd_per_hour)
+    if device.type == "cuda":
+        registry.register(DeviceMemory(device))
     metrics.build_info.labels(version("darkroom-server"), torch.__version__, diffusers.__version__).set(1)
     cards = Catalog.load().only(list(settings.model_folders))
     store = open_store(settings.store_url)
@@ -137,7 +140,7 @@ def _load(
         started_s = time.perf_counter()
         pipeline = load_pipeline(card, settings.model_folders[name], device, dtype, parked=budget_bytes is not None)
         seconds = time.perf_counter() - started_s
-        metrics.model_load_seconds.labels(name).set(seconds)
+        metrics.model_load_seconds.labels(name).observe(seconds)
         log.info("model_loaded", model=name, seconds=round(seconds, 2))
         if settings.calibration_s:
             pipeline.to_device()

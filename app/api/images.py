@@ -13,6 +13,7 @@ from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_vie
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import InvalidRequestError, NotFoundError, documented
 from app.jobs.errors import JobNotFoundError
+from app.jobs.schema import JobState
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
@@ -101,11 +102,17 @@ async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url
 )
 async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
+    before = await find_record(services, tenant, job_id)
     try:
         await services.queue.cancel(tenant, job_id)
     except JobNotFoundError:
         raise not_found() from None
-    return job_view(await find_record(services, tenant, job_id), base_url)
+    record = await find_record(services, tenant, job_id)
+    # What a worker held is counted by that worker.
+    waited = before.state in (JobState.QUEUED, JobState.DELAYED) and record.attempts == before.attempts
+    if waited and record.state is JobState.CANCELED:
+        services.metrics.jobs_finished.labels(record.job.model, "canceled", "").inc()
+    return job_view(record, base_url)
 
 
 def _card(services: Services, name: str | None) -> ModelCard:

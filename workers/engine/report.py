@@ -17,12 +17,16 @@ class FailureReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """One forward that succeeded: `rows` of equal `key` took `seconds` together."""
+    """One forward that succeeded: `rows` of equal `key` took `seconds` together.
+
+    images: how many came further by it. A guided image has two rows; one whose step gave no numbers did not come further.
+    """
 
     stage: Stage
     key: BatchKey
     rows: int
     seconds: float
+    images: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Report:
     """What one call did, in order.
 
     moves: model -> seconds that its weights took to the device, and others' from it. prompt_hits: prompts that the
-    cache knew. resumed: images that go on from a checkpoint. splits: why batches were halved. repaired: rows that were
+    cache knew. resumed: those that go on from a checkpoint. splits: why batches were halved. repaired: rows that were
     numbers again in float32. overlooked: why a preview or a checkpoint could not be taken, which is nobody's failure.
     """
 
@@ -79,7 +83,7 @@ class Report:
     saved: list[Saved] = field(default_factory=list)
     moves: dict[str, float] = field(default_factory=dict)
     prompt_hits: int = 0
-    resumed: int = 0
+    resumed: list[DenoiseRequest] = field(default_factory=list)
     splits: list[FailureReason] = field(default_factory=list)
     repaired: int = 0
     overlooked: list[Exception] = field(default_factory=list)
