@@ -11,7 +11,7 @@ import diffusers.utils.logging
 import structlog
 import torch
 import transformers.utils.logging
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 from pydantic import ValidationError
 
 from app.catalog.catalog import Catalog, CatalogError
@@ -73,6 +73,7 @@ async def _serve(settings: WorkerSettings) -> int:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
     redis = connect(settings.redis_url)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more a counter, of no use to Prometheus
     registry = CollectorRegistry()
     metrics = WorkerMetrics(registry, settings.gpu_usd_per_hour)
     if device.type == "cuda":

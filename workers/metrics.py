@@ -13,11 +13,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from app.jobs.schema import ImageJob
 from workers.engine.cost import Stage
 from workers.engine.report import FailureReason, Report
-from workers.metric_labels import ROWS_BUCKETS, Waste, rows_bucket, size_bucket
+from workers.metric_labels import Waste, rows_bucket, size_bucket
 from workers.running_job import RunningJob
 
 LATENCY_BUCKETS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480)
-STEP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+STEP_BUCKETS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.5, 1, 3, 10, 60)
+BATCH_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32)
 RATIO_BUCKETS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 4, 10)
 IMAGE_STEPS_BUCKETS = (1, 2, 4, 8, 12, 20, 28, 40, 50)
 
@@ -78,7 +79,7 @@ class WorkerMetrics:
         self.denoise_step_seconds = histogram(
             "denoise_step_seconds", "Seconds of a step of a batch", STEP_BUCKETS, "model", "size_bucket", "rows"
         )
-        self.batch_rows = histogram("batch_rows", "Rows that shared a step", ROWS_BUCKETS, "model")
+        self.batch_rows = histogram("batch_rows", "Rows that shared a step", BATCH_ROWS_BUCKETS, "model")
         self.batch_splits = counter("batch_splits", "Batches halved to find who spoils them", "reason")
         self.invalid_outputs = counter("invalid_outputs", "Images given up for values that are no numbers")
         self.repaired_steps = counter("repaired_steps", "Steps that gave numbers only in float32")

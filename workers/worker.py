@@ -260,6 +260,7 @@ class Worker:
         claims = [job.claim for job in self._holdings] if hand_back else []
         for job in self._holdings:
             self._metrics.wasted(job, Waste.RESTARTED)
+            self._holdings.forget(job)
         try:
             await self._queue.release(claims)
             await self._heartbeat(forget_after_s=0)

@@ -19,7 +19,7 @@ class FailureReason(StrEnum):
 class Worked:
     """One forward that succeeded: `rows` of equal `key` took `seconds` together.
 
-    images: how many came further by it. A guided image has two rows; one whose step gave no numbers did not come further.
+    images: how many came further by it. A guided image has two rows; one whose step gave no numbers stays where it was.
     """
 
     stage: Stage
