@@ -5,7 +5,7 @@ finished. So they agree with what clients see, and over all workers
 
     denoise_steps = image_steps of completed jobs + wasted_steps + steps of the images in flight
 
-as long as no worker dies: what a dead one had done since its last checkpoint is counted by nobody.
+as long as no lease ends: what a dead worker had done since it last told the queue is counted by nobody.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -148,6 +148,16 @@ class WorkerMetrics:
         self.jobs_finished.labels(job.model, status, code).inc()
 
     def wasted(self, job: RunningJob, waste: Waste) -> None:
-        """Count the steps of a job that is over, or of this attempt those that a next one must take again."""
-        over = waste in (Waste.CANCELED, Waste.FAILED)
-        self.wasted_steps.labels(waste).inc(job.steps_taken if over else job.steps_unsaved)
+        """Count the steps of a job that is over, or of this attempt those that a next one must take again.
+
+        Of a fenced attempt the next one knows, from the queue, what it must take again: only what the queue has not
+        heard of is counted here.
+        """
+        match waste:
+            case Waste.CANCELED | Waste.FAILED:
+                steps = job.steps_taken
+            case Waste.RESTARTED:
+                steps = job.steps_unsaved
+            case Waste.FENCED:
+                steps = job.steps_untold
+        self.wasted_steps.labels(waste).inc(steps)

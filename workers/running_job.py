@@ -37,7 +37,7 @@ class UnfinishedFiles:
 class RunningJob:
     """`confirmed_at_s` is when the queue last said that the lease is ours, on the worker's monotonic clock.
 
-    gone: the engine has let its images go, and no step of theirs comes any more.
+    told_steps: what the queue has heard of. gone: the engine has let its images go, no step of theirs comes any more.
     """
 
     claim: Claim
@@ -49,6 +49,7 @@ class RunningJob:
     image_encode_s: float = 0.0
     store_s: float = 0.0
     reported: Progress | None = None
+    told_steps: int = 0
     unfinished: UnfinishedFiles = field(default_factory=UnfinishedFiles)
     resumed: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -85,6 +86,11 @@ class RunningJob:
         """Steps of this attempt that a next one would have to take again."""
         kept = self.unfinished.kept_steps
         return sum(r.step_index - max(r.resumed_step, kept.get(i, 0)) for i, r in enumerate(self.requests))
+
+    @property
+    def steps_untold(self) -> int:
+        """Steps of this attempt that the queue has not heard of."""
+        return self.steps_taken - max(self.told_steps, sum(request.resumed_step for request in self.requests))
 
     @property
     def eta_error_ratio(self) -> float:

@@ -189,6 +189,8 @@ class Worker:
         verdicts = await self._queue.progress([(job.claim, progress) for job, progress in reports])
         for (job, progress), verdict in zip(reports, verdicts, strict=True):
             job.reported = progress
+            if verdict is Verdict.OK:
+                job.told_steps = progress.step
             self._heed(job, verdict)
 
     async def _renew_leases(self) -> None:
