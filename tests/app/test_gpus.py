@@ -10,7 +10,7 @@ FOUR = "".join(f"GPU {n}: NVIDIA H100 80GB HBM3 (UUID: GPU-{n})\n" for n in rang
 WITH_PARTS = "GPU 0: NVIDIA A100 (UUID: GPU-0)\n  MIG 1g.5gb     Device  0: (UUID: MIG-0)\n"
 
 
-def machine(folder: Path, says: str, code: int = 0, **variables: str) -> dict[str, str]:
+def machine(folder: Path, says: str, variables: dict[str, str], code: int = 0) -> dict[str, str]:
     """An environment in which nvidia-smi says this."""
     program = folder / "nvidia-smi"
     program.write_text(f'#!/bin/sh\n[ "$1" = -L ] || exit 9\nprintf "{says}"\nexit {code}\n')
@@ -37,11 +37,11 @@ def machine(folder: Path, says: str, code: int = 0, **variables: str) -> dict[st
 def test_the_gpus_are_those_that_the_driver_and_the_user_name(
     tmp_path: Path, says: str, variables: dict[str, str], gpus: tuple[str, ...]
 ) -> None:
-    assert free_gpus(machine(tmp_path, says, **variables)) == gpus
+    assert free_gpus(machine(tmp_path, says, variables)) == gpus
 
 
 def test_a_driver_that_fails_has_no_gpus(tmp_path: Path) -> None:
-    assert free_gpus(machine(tmp_path, "NVIDIA-SMI has failed\n", code=9)) == ()
+    assert free_gpus(machine(tmp_path, "NVIDIA-SMI has failed\n", {}, code=9)) == ()
 
 
 def test_a_machine_without_a_driver_has_none(tmp_path: Path) -> None:

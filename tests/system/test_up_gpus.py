@@ -14,7 +14,7 @@ from tests.system.up import Up
 def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
     driver = tmp_path / "driver"
     driver.mkdir()
-    variables = machine(driver, FOUR, CUDA_VISIBLE_DEVICES="3,1", DARKROOM_CALIBRATION_S="0")
+    variables = machine(driver, FOUR, {"CUDA_VISIBLE_DEVICES": "3,1", "DARKROOM_CALIBRATION_S": "0"})
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     running = Up(tmp_path / "data")
