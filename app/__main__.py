@@ -3,6 +3,7 @@
 import sys
 
 import uvicorn
+from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
 from app.catalog.catalog import CatalogError
@@ -17,6 +18,7 @@ _SHUTDOWN_S = 3
 
 
 def main() -> int:
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more a counter, of no use to Prometheus
     try:
         settings = GatewaySettings()
         configure_logs(settings.log_level)

@@ -10,13 +10,14 @@ import diffusers.utils.logging
 import structlog
 import torch
 import transformers.utils.logging
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry, disable_created_metrics, start_http_server
 from pydantic import ValidationError
 
 from app.catalog.catalog import Catalog, CatalogError
 from app.jobs.environment import wrong_settings
 from app.jobs.logs import configure_logs
 from app.jobs.store import StoreError, open_store
+from workers.device_memory import DeviceMemory
 from workers.engine.calibration import calibrate
 from workers.engine.cost import CostModel, StepTable
 from workers.engine.pipeline import StepPipeline
@@ -62,8 +63,11 @@ async def _serve(settings: WorkerSettings) -> int:
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     device = _device(settings.device)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more a counter, of no use to Prometheus
     registry = CollectorRegistry()
-    metrics = WorkerMetrics(registry)
+    metrics = WorkerMetrics(registry, settings.gpu_usd_per_hour)
+    if device.type == "cuda":
+        registry.register(DeviceMemory(device))
     metrics.build_info.labels(version("darkroom-server"), torch.__version__, diffusers.__version__).set(1)
     cards = Catalog.load().only(list(settings.model_folders))
     store = open_store(settings.store_url)
@@ -97,7 +101,7 @@ def _load(settings: WorkerSettings, cards: Catalog, device: torch.device, metric
         started_s = time.perf_counter()
         pipeline = load_pipeline(card, settings.model_folders[name], device, dtype, parked=budget_bytes is not None)
         seconds = time.perf_counter() - started_s
-        metrics.model_load_seconds.labels(name).set(seconds)
+        metrics.model_load_seconds.labels(name).observe(seconds)
         log.info("model_loaded", model=name, seconds=round(seconds, 2))
         if settings.calibration_s:
             pipeline.to_device()

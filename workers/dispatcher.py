@@ -1,7 +1,7 @@
 """What becomes of the engine's reports: pictures are handed in, failures told, checkpoints and previews kept."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 
 import structlog
 
@@ -10,6 +10,7 @@ from app.jobs.schema import JobError
 from app.jobs.store import StoreError
 from workers.engine.report import Drawn, Report
 from workers.holdings import Holdings
+from workers.metric_labels import Waste
 from workers.metrics import WorkerMetrics
 from workers.publisher import INTERNAL_ERROR, STORAGE_FAILED, Publisher, job_error
 from workers.running_job import RunningJob
@@ -19,7 +20,7 @@ log = structlog.get_logger()
 
 
 class Dispatcher:
-    """`abort` lets requests go in the engine; `wake` says that there may be room for another job."""
+    """`abort` has the engine let a job's images go; `wake` says that there may be room for another job."""
 
     def __init__(
         self,
@@ -27,7 +28,7 @@ class Dispatcher:
         publisher: Publisher,
         unfinished: Unfinished,
         metrics: WorkerMetrics,
-        abort: Callable[[Sequence[str]], None],
+        abort: Callable[[RunningJob], None],
         wake: Callable[[], None],
     ) -> None:
         self._holdings = holdings
@@ -43,8 +44,9 @@ class Dispatcher:
         self._metrics.observe(report)
         for request in report.resumed:
             if (job := self._holdings.owner(request)) is not None:
-                index = job.index_of(request)
-                log.info("job_resumed", job_id=job.job.id, image=index, step=request.resumed_step)
+                log.info("job_resumed", job_id=job.job.id, image=job.index_of(request), step=request.resumed_step)
+                self._metrics.jobs_resumed.inc(not job.resumed)
+                job.resumed = True
         for drawn in report.drawn:
             if (job := self._holdings.owner(drawn.request)) is not None:
                 self.spawn(job, self._publish(job, drawn))
@@ -62,12 +64,14 @@ class Dispatcher:
 
     def drop(self, job: RunningJob, why: str) -> None:
         """Stop drawing a job that is canceled, or that is not this worker's any more."""
-        if self._let_go(job, "canceled" if why == "canceled" else "fenced"):
+        if self._let_go(job):
             log.info("job_dropped", job_id=job.job.id, why=why)
             job.unfinished.closed = True  # what is still to be written would outlive it, or be another worker's
-            if why == "canceled":
-                self._metrics.jobs_finished.labels(job.job.model, "canceled", "").inc()
+            canceled = why == "canceled"
+            if canceled:
+                self._metrics.ended(job.job, "canceled")
                 self.spawn(job, self._unfinished.forget(job))
+            self.spawn(job, self._write_off(job, Waste.CANCELED if canceled else Waste.FENCED))
 
     def spawn(self, job: RunningJob, work: Coroutine[None, None, None]) -> None:
         """Do this about a job beside everything else; when it goes wrong, the job fails and nothing else does."""
@@ -101,18 +105,25 @@ class Dispatcher:
                 # What is lost may be another worker's to go on with.
                 if verdict is not Verdict.LOST:
                     await self._unfinished.forget(job)
+                if verdict is not Verdict.OK:
+                    self._metrics.wasted(job, Waste.CANCELED if verdict is Verdict.CANCEL else Waste.FENCED)
 
     async def _fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> None:
-        if self._let_go(job, "failed"):
-            if await self._publisher.fail(job, error, cause):
+        if self._let_go(job):
+            waste = await self._publisher.fail(job, error, cause)
+            if waste in (Waste.FAILED, Waste.CANCELED):
                 await self._unfinished.forget(job)
+            await self._write_off(job, waste)
         elif cause is not None:
             log.warning("trouble_after_the_end", job_id=job.job.id, exc_info=cause)
 
-    def _let_go(self, job: RunningJob, why: str) -> bool:
+    def _let_go(self, job: RunningJob) -> bool:
         if not self._holdings.forget(job):
             return False
-        self._abort([request.id for request in job.requests])
-        self._metrics.wasted_steps.labels(why).inc(sum(r.step_index - r.resumed_step for r in job.requests))
+        self._abort(job)
         self._wake()
         return True
+
+    async def _write_off(self, job: RunningJob, waste: Waste) -> None:
+        await job.gone.wait()  # the step that was running counts as well
+        self._metrics.wasted(job, waste)

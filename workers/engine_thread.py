@@ -13,6 +13,7 @@ from workers.engine.request import DenoiseRequest
 @dataclass(frozen=True, slots=True)
 class _Abort:
     request_ids: Sequence[str]
+    gone: Callable[[], None]
 
 
 class EngineThread:
@@ -25,6 +26,8 @@ class EngineThread:
         self._inbox: queue.SimpleQueue[DenoiseRequest | _Abort | None] = queue.SimpleQueue()
         self._waiting: dict[str, DenoiseRequest] = {}
         self._busy_since_s: float | None = None
+        self._ending = threading.Lock()
+        self._ended = False
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     def start(self) -> None:
@@ -43,9 +46,13 @@ class EngineThread:
         for request in requests:
             self._inbox.put(request)
 
-    def abort(self, request_ids: Sequence[str]) -> None:
-        """Let requests go at the next step boundary."""
-        self._inbox.put(_Abort(request_ids))
+    def abort(self, request_ids: Sequence[str], gone: Callable[[], None]) -> None:
+        """Let requests go at the next step boundary; then `gone` is called, on this thread, after the last report."""
+        with self._ending:
+            if not self._ended:
+                self._inbox.put(_Abort(request_ids, gone))
+                return
+        gone()
 
     def busy_s(self) -> float:
         """Seconds that the work in hand (one step, or one admission) has taken so far; 0 when idle."""
@@ -65,6 +72,12 @@ class EngineThread:
                 self._report(self._engine.step())
             self._busy_since_s = None
         self._report(self._engine.save())
+        with self._ending:
+            self._ended = True
+        while not self._inbox.empty():
+            message = self._inbox.get()
+            if isinstance(message, _Abort):
+                message.gone()
 
     def _take(self) -> bool:
         """Empty the inbox, waiting for something if there is nothing to do. False: stop."""
@@ -80,6 +93,7 @@ class EngineThread:
                 for request_id in message.request_ids:
                     self._waiting.pop(request_id, None)
                     self._engine.abort(request_id)
+                message.gone()
             else:
                 self._waiting[message.id] = message
             idle = False

@@ -35,7 +35,7 @@ class Holdings:
 
     def add(self, job: RunningJob) -> None:
         self._jobs[job.job.id] = job
-        self._metrics.jobs_in_progress.set(len(self._jobs))
+        self._count(job.job.model)
 
     def owner(self, request: DenoiseRequest) -> RunningJob | None:
         """Whose image it is; None for one that an earlier claim still draws."""
@@ -47,5 +47,9 @@ class Holdings:
         if job not in self:
             return False
         del self._jobs[job.job.id]
-        self._metrics.jobs_in_progress.set(len(self._jobs))
+        self._count(job.job.model)
         return True
+
+    def _count(self, model: str) -> None:
+        held = sum(job.job.model == model for job in self._jobs.values())
+        self._metrics.jobs_in_progress.labels(model).set(held)

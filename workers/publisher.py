@@ -19,6 +19,7 @@ from app.jobs.store import ImageStore, StoreError, result_path
 from workers.engine.report import Drawn, Failed, FailureReason
 from workers.images import encode_image
 from workers.infotext import infotext
+from workers.metric_labels import Waste
 from workers.metrics import WorkerMetrics
 from workers.running_job import RunningJob
 
@@ -142,24 +143,29 @@ class Publisher:
         )
         verdict = await self._insist(job, lambda: self._queue.complete(job.claim, result))
         status = {Verdict.OK: "completed", Verdict.CANCEL: "canceled", Verdict.LOST: "fenced"}[verdict]
-        self._metrics.jobs_finished.labels(job.job.model, status, "").inc()
         if verdict is Verdict.OK:
-            self._metrics.job_inference_seconds.labels(job.job.model).observe(time.monotonic() - job.claimed_at_s)
+            self._metrics.completed(job, time.monotonic())
+        elif verdict is Verdict.CANCEL:
+            self._metrics.ended(job.job, "canceled")
+        else:
+            self._metrics.completions_fenced.inc()
         log.info("job_finished", job_id=job.job.id, status=status, largest_batch=result.largest_batch)
         return verdict
 
-    async def fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> bool:
-        """End the job, or leave it for a later attempt; say whether it has ended."""
+    async def fail(self, job: RunningJob, error: JobError, cause: BaseException | None) -> Waste:
+        """End the job, or leave it for a later attempt; say what became of its steps."""
         log.error("job_failed", job_id=job.job.id, code=error.code, exc_info=cause)
-        self._metrics.jobs_finished.labels(job.job.model, "failed", error.code).inc()
-        if await self._insist(job, lambda: self._queue.fail(job.claim, error)) is Verdict.LOST:
-            return False
-        if not error.retryable:
-            return True
-        try:
-            return (await self._queue.read(job.job.tenant, job.job.id)).state in TERMINAL_STATES
-        except QueueError:
-            return False
+        verdict = await self._insist(job, lambda: self._queue.fail(job.claim, error))
+        if verdict is Verdict.LOST:
+            return Waste.FENCED
+        if verdict is Verdict.CANCEL:
+            self._metrics.ended(job.job, "canceled")
+            return Waste.CANCELED
+        if error.retryable and not await self._has_ended(job):
+            self._metrics.job_retries.labels(error.code).inc()
+            return Waste.RESTARTED
+        self._metrics.ended(job.job, "failed", error.code)
+        return Waste.FAILED
 
     async def hand_back(self, job: RunningJob) -> None:
         """Let another worker have a job that this one gave up, unless its lease has ended by then."""
@@ -193,6 +199,12 @@ class Publisher:
         finally:
             self._refused -= refused
 
+    async def _has_ended(self, job: RunningJob) -> bool:
+        try:
+            return (await self._queue.read(job.job.tenant, job.job.id)).state in TERMINAL_STATES
+        except QueueError:
+            return False
+
     async def _insist(self, job: RunningJob, say: Callable[[], Awaitable[Verdict]]) -> Verdict:
         """Say a last word about a job until the queue hears it; it is fenced, so late is safe."""
         give_up_at_s = time.monotonic() + self._patience_s
@@ -221,8 +233,6 @@ class Publisher:
     def _observe(self, drawn: Drawn, encode_s: float, store_s: float) -> None:
         request = drawn.request
         model = request.spec.model
-        self._metrics.images_generated.labels(model).inc()
-        self._metrics.image_steps.labels(model).observe(request.step_index)
         for stage, seconds in (
             (Stage.TEXT_ENCODE, request.text_encode_s),
             (Stage.DENOISE, request.denoise_s),

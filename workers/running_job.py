@@ -23,17 +23,22 @@ class UnfinishedFiles:
     """Who writes a job's checkpoints and previews: one at a time, and nobody once it is `closed`.
 
     newest: path -> what makes the bytes that are to be written there next. refused: the store did not take one.
+    kept_steps: image -> where the checkpoint stands that the store has of it.
     """
 
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     newest: dict[str, Callable[[], bytes]] = field(default_factory=dict)
     closed: bool = False
     refused: bool = False
+    kept_steps: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class RunningJob:
-    """`confirmed_at_s` is when the queue last said that the lease is ours, on the worker's monotonic clock."""
+    """`confirmed_at_s` is when the queue last said that the lease is ours, on the worker's monotonic clock.
+
+    told_steps: what the queue has heard of. gone: the engine has let its images go, no step of theirs comes any more.
+    """
 
     claim: Claim
     requests: list[DenoiseRequest]
@@ -45,7 +50,10 @@ class RunningJob:
     store_s: float = 0.0
     redone_steps: int = 0
     reported: Progress | None = None
+    told_steps: int = 0
     unfinished: UnfinishedFiles = field(default_factory=UnfinishedFiles)
+    resumed: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def job(self) -> ImageJob:
@@ -58,6 +66,43 @@ class RunningJob:
     @property
     def images_left(self) -> int:
         return self.job.n - len(self.images)
+
+    @property
+    def queued_s(self) -> float:
+        """From its submission to this claim. The server's clock can step back."""
+        return max(0.0, self.claim.age_s)
+
+    @property
+    def gpu_s(self) -> float:
+        """What it has taken of the device so far: of each forward its share by rows."""
+        return sum(request.gpu_s for request in self.requests)
+
+    @property
+    def steps_taken(self) -> int:
+        """Of all its images, those of earlier attempts that they went on from included."""
+        return sum(request.step_index for request in self.requests)
+
+    @property
+    def steps_unsaved(self) -> int:
+        """Steps of this attempt that a next one would have to take again."""
+        kept = self.unfinished.kept_steps
+        return sum(r.step_index - max(r.resumed_step, kept.get(i, 0)) for i, r in enumerate(self.requests))
+
+    @property
+    def steps_untold(self) -> int:
+        """Steps of this attempt that the queue has not heard of."""
+        return self.steps_taken - max(self.told_steps, sum(request.resumed_step for request in self.requests))
+
+    @property
+    def eta_error_ratio(self) -> float:
+        """What it took from its first image's admission to its last one's pixels, over what was expected of that then.
+
+        An image that is admitted later than the first is expected from then on.
+        """
+        admitted_at_s = min(request.admitted_at_s for request in self.requests)
+        promised_at_s = max(request.admitted_at_s + request.promised_s for request in self.requests)
+        drawn_at_s = max(request.drawn_at_s for request in self.requests)
+        return (drawn_at_s - admitted_at_s) / (promised_at_s - admitted_at_s)
 
     def index_of(self, request: DenoiseRequest) -> int:
         """Which image a request of this claim draws. Raises ValueError for another claim's."""
@@ -88,13 +133,14 @@ class RunningJob:
             worker_version=worker_version,
             resumed_steps=sum(request.resumed_step for request in self.requests),
             redone_steps=self.redone_steps,
+            gpu_s=round(self.gpu_s, 6),
         )
 
 
 def to_requests(claim: Claim, claimed_at_s: float) -> list[DenoiseRequest]:
     """One request an image, each with its own seed. `claimed_at_s`: on the engine's clock."""
     job = claim.job
-    # The server's clock can step back; what has not arrived yet would have no slowdown to count.
+    # What has not arrived yet, by a clock that stepped back, would have no slowdown to count.
     arrival_s = claimed_at_s - max(0.0, claim.age_s)
     return [
         DenoiseRequest(

@@ -67,6 +67,9 @@ class WorkerSettings(BaseSettings):
     drain_timeout_s: float = Field(default=8.0, ge=0, description="Seconds to hand in finished images on the way out.")
     metrics_port: int = Field(default=0, ge=0, le=65535, description="Prometheus port; 0: none.")
     metrics_host: str = "127.0.0.1"
+    gpu_usd_per_hour: float = Field(
+        default=0.0, ge=0, description="What the device costs; 0: unknown, and no cost of models is shown."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("models", mode="before")

@@ -50,10 +50,12 @@ class Unfinished:
         return checkpoint
 
     async def keep_checkpoint(self, job: RunningJob, saved: Saved) -> None:
-        path = checkpoint_path(job.job.id, job.index_of(saved.request))
+        index = job.index_of(saved.request)
+        path = checkpoint_path(job.job.id, index)
         fingerprint = self._fingerprint(saved.request)
         size_bytes = await self._put(job, path, lambda: to_bytes(saved.checkpoint, fingerprint))
         if size_bytes:
+            job.unfinished.kept_steps[index] = saved.checkpoint.step_index
             self._metrics.checkpoints_written.inc()
             self._metrics.checkpoint_bytes.inc(size_bytes)
 

@@ -24,6 +24,7 @@ from workers.engine.engine import Engine
 from workers.engine.report import Report
 from workers.engine_thread import EngineThread
 from workers.holdings import Holdings
+from workers.metric_labels import Waste
 from workers.metrics import WorkerMetrics
 from workers.publisher import Publisher, Signature
 from workers.running_job import RunningJob, to_requests
@@ -92,7 +93,7 @@ class Worker:
         self._engine = EngineThread(engine, self._deliver, time.monotonic)
         self._wake = asyncio.Event()
         self._dispatcher = Dispatcher(
-            self._holdings, self._publisher, self._unfinished, metrics, self._engine.abort, self._wake.set
+            self._holdings, self._publisher, self._unfinished, metrics, self._abort, self._wake.set
         )
         self._stopping = False
         self._could_store = True
@@ -101,6 +102,8 @@ class Worker:
         """Serve until `stop` is set, then hand back what is unfinished. Raises HungStepError."""
         self._loop = asyncio.get_running_loop()
         self._engine.start()
+        self._slots_counted_at_s = time.monotonic()
+        self._metrics.worker_up.set(1)
         loops = [
             asyncio.create_task(coroutine)
             for coroutine in (
@@ -111,6 +114,7 @@ class Worker:
                 self._every(_PROGRESS_EVERY_S, self._drop_unconfirmed),
                 self._every(_TICK_EVERY_S, self._tick),
                 self._every(_HEARTBEAT_EVERY_S, self._heartbeat),
+                self._every(_PROGRESS_EVERY_S, self._count_idle_slots),
             )
         ]
         stopping = asyncio.create_task(stop.wait())
@@ -126,6 +130,7 @@ class Worker:
             # The loops look at this themselves: a call to the queue can swallow a cancellation. The first one, the
             # claims, is not canceled at all, since the reply it waits for may bring jobs that must be handed back.
             self._stopping = True
+            self._metrics.worker_up.set(0)
             self._wake.set()
             for task in (stopping, *loops[1:]):
                 task.cancel()
@@ -214,6 +219,8 @@ class Worker:
         verdicts = await self._queue.progress([(job.claim, progress) for job, progress in reports])
         for (job, progress), verdict in zip(reports, verdicts, strict=True):
             job.reported = progress
+            if verdict is Verdict.OK:
+                job.told_steps = progress.step
             self._heed(job, verdict)
 
     async def _renew_leases(self) -> None:
@@ -228,7 +235,7 @@ class Worker:
             self._heed(job, verdict)
 
     async def _tick(self) -> None:
-        await self._queue.tick()
+        self._metrics.ticked(await self._queue.tick())
 
     async def _heartbeat(self, *, forget_after_s: float = _FORGET_AFTER_S) -> None:
         info = WorkerInfo(
@@ -247,10 +254,22 @@ class Worker:
         if verdict is not Verdict.OK and not job.complete:
             self._dispatcher.drop(job, "canceled" if verdict is Verdict.CANCEL else "lease_lost")
 
+    def _abort(self, job: RunningJob) -> None:
+        self._engine.abort([request.id for request in job.requests], lambda: self._soon(job.gone.set))
+
     def _deliver(self, report: Report) -> None:
+        self._soon(self._dispatcher.take, report)
+
+    def _soon(self, action: Callable[..., None], *arguments: object) -> None:
         # A step that outlasts the drain reports to a loop that is gone.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._dispatcher.take, report)
+            self._loop.call_soon_threadsafe(action, *arguments)
+
+    async def _count_idle_slots(self) -> None:
+        now_s = time.monotonic()
+        idle = max(0, self._options.max_images - self._holdings.images_left)
+        self._metrics.slots_idle_seconds.inc(idle * (now_s - self._slots_counted_at_s))
+        self._slots_counted_at_s = now_s
 
     # Small print
 
@@ -273,6 +292,9 @@ class Worker:
         # However long the last step took, what it and the others saved is worth a moment.
         await self._dispatcher.finish(max(self._options.drain_timeout_s / 4, give_up_at_s - time.monotonic()))
         claims = [job.claim for job in self._holdings] if hand_back else []
+        for job in self._holdings:
+            self._metrics.wasted(job, Waste.RESTARTED)
+            self._holdings.forget(job)
         try:
             await self._queue.release(claims)
             await self._heartbeat(forget_after_s=0)

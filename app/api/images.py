@@ -132,10 +132,13 @@ async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url
 async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
     try:
-        await services.queue.cancel(tenant, job_id)
+        ended = await services.queue.cancel(tenant, job_id)
     except JobNotFoundError:
         raise not_found() from None
-    return job_view(await find_record(services, tenant, job_id), base_url)
+    record = await find_record(services, tenant, job_id)
+    if ended:  # what a worker holds is counted by that worker
+        services.metrics.jobs_finished.labels(record.job.model, "canceled", "").inc()
+    return job_view(record, base_url)
 
 
 def _card(services: Services, name: str | None) -> ModelCard:

@@ -15,6 +15,7 @@ from app.cli.benchmarks import benchmark_module
 from app.cli.chosen_models import chosen_models
 from app.cli.errors import DemoError
 from app.cli.generate import generate_picture
+from app.cli.gpus import free_gpus
 from app.cli.interrupts import interrupts
 from app.cli.jobs import jobs_command
 from app.cli.plain_words import in_plain_words
@@ -52,13 +53,23 @@ def up(
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; they share the cores.")] = 1,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Worker processes; they share the cores, and the GPUs in turn. Default: one for each GPU, or one.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run everything on this machine: a queue, a gateway and workers, until Ctrl-C."""
     with in_plain_words():
         chosen = chosen_models(model or [], Catalog.load())
         entries = tuple(name if folder is None else f"{name}={folder}" for name, folder in chosen.items())
-        options = StackOptions(data_dir=data_dir, models=entries, host=host, port=port, workers=workers)
+        gpus = free_gpus(os.environ)
+        workers = workers or max(1, len(gpus))
+        options = StackOptions(data_dir=data_dir, models=entries, host=host, port=port, workers=workers, gpus=gpus)
         with interrupts(), suppress(KeyboardInterrupt), ExitStack() as running:
             with Console(stderr=True).status(f"Starting Valkey, the gateway and {_count(workers)} ..."):
                 stack = running.enter_context(Stack(options, say=_say))

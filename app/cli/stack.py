@@ -26,6 +26,7 @@ from app.cli.child import Child
 from app.cli.crew import Crew
 from app.cli.data_dir import DataDir
 from app.cli.errors import NotReadyError
+from app.cli.gpus import pinned
 from app.cli.python_module import module_command, module_environment
 from app.cli.valkey import (
     check_given_server,
@@ -45,13 +46,17 @@ _LOOK_EVERY_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class StackOptions:
-    """models: as DARKROOM_MODELS has them, NAME or NAME=/folder. port: 0 for a free one."""
+    """models: as DARKROOM_MODELS has them, NAME or NAME=/folder. port: 0 for a free one.
+
+    gpus: as CUDA_VISIBLE_DEVICES names them, one for each worker in turn; none: workers find what there is.
+    """
 
     data_dir: Path
     models: tuple[str, ...]
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
+    gpus: tuple[str, ...] = ()
     ready_within_s: float | None = None
 
 
@@ -143,8 +148,8 @@ class Stack:
 
         self._crew.start(
             *(
-                child(name, "workers", _WORKER_GRACE_S, DARKROOM_WORKER_ID=worker_id)
-                for name, worker_id in worker_ids.items()
+                child(name, "workers", _WORKER_GRACE_S, DARKROOM_WORKER_ID=worker_id, **pinned(options.gpus, number))
+                for number, (name, worker_id) in enumerate(worker_ids.items())
             )
         )
         self._crew.start(child("gateway", "app", _GATEWAY_GRACE_S))

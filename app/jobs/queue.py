@@ -7,7 +7,7 @@ two workers can hold the same count). Every script may be asked again after a lo
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -103,13 +103,18 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What one `tick` moved. blameless: those of the requeued whose leases ended because the queue was away."""
+    """What one `tick` moved.
+
+    blameless: those of the requeued whose leases ended because the queue was away. ended: model and state of those dead
+    and canceled.
+    """
 
     requeued: int
     dead: int
     canceled: int
     retried: int
     blameless: int = 0
+    ended: tuple[tuple[str, JobState], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +213,15 @@ class JobQueue:
             raise JobNotFoundError(after)
         return Page(records=await self._records(tenant, reply[2:]), next_after=reply[1] or None)
 
-    async def cancel(self, tenant: str, job_id: str) -> None:
-        """Cancel a job wherever it is; a terminal job stays as it is. Raises JobNotFoundError."""
-        if await self._run("cancel", job_id, tenant) == "MISSING":
+    async def cancel(self, tenant: str, job_id: str) -> bool:
+        """Cancel a job wherever it is; a terminal job stays as it is. Raises JobNotFoundError.
+
+        True: it waited, and this call ended it. What a worker holds ends when that worker hears of it.
+        """
+        word = await self._run("cancel", job_id, tenant)
+        if word == "MISSING":
             raise JobNotFoundError(job_id)
+        return bool(word == "ENDED")
 
     async def stats(self) -> QueueStats:
         return parse_stats(await self._run("stats"))
@@ -319,7 +329,8 @@ class JobQueue:
             round(_OUTAGE_S * 1000),
             self._lease_ms,
         )
-        return Tick(*reply)
+        *counts, lanes, states = reply
+        return Tick(*counts, ended=tuple(zip(lanes, map(JobState, states), strict=True)))
 
     async def ping(self) -> None:
         """Raise QueueUnavailableError unless the server answers."""

@@ -66,8 +66,9 @@ def parse_stats(reply: Any) -> QueueStats:
                 pace_s=pace_ms / 1000,
                 queued_by_priority={Priority.HIGH: high, Priority.NORMAL: normal, Priority.LOW: low},
                 suspects=suspects,
+                in_progress=held,
             )
-            for lane, queued, oldest_ms, work_ms, pace_ms, high, normal, low, suspects in lanes
+            for lane, queued, oldest_ms, work_ms, pace_ms, high, normal, low, suspects, held in lanes
         },
         in_progress=in_progress,
         delayed=delayed,

@@ -220,6 +220,7 @@ class LaneStats(_Message):
     pace_s: float
     queued_by_priority: dict[Priority, int]
     suspects: int
+    in_progress: int
 
 
 class QueueStats(_Message):

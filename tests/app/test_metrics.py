@@ -1,7 +1,11 @@
 """What the gateway counts, under labels that no client can multiply."""
 
-from prometheus_client.parser import text_string_to_metric_families
+import asyncio
 
+from prometheus_client.parser import text_string_to_metric_families
+from redis.asyncio import Redis
+
+from app.jobs.queue import JobQueue
 from app.jobs.schema import WorkerInfo
 from tests.app.gateway import Gateway
 
@@ -102,6 +106,29 @@ async def test_the_queue_is_shown_by_model(gateway: Gateway) -> None:
 async def test_a_refused_job_is_not_counted_as_submitted(gateway: Gateway) -> None:
     await gateway.post({"prompt": ""})
     assert labels(await scrape(gateway), "darkroom_jobs_submitted_total") == []
+
+
+async def test_a_cancellation_is_counted_where_it_happens(gateway: Gateway) -> None:
+    """Here if the job waits, by its worker if one holds it; once, however often it is asked for."""
+    waiting, held = (await gateway.submit())["id"], (await gateway.submit())["id"]
+    await gateway.claim()
+    for _ in range(2):
+        for job_id in (waiting, held):
+            await gateway.client.post(f"/v1/images/{job_id}/cancel")
+    assert {(await gateway.read(job_id))["status"] for job_id in (waiting, held)} == {"canceled", "in_progress"}
+    pairs = (("code", ""), ("model", "tiny-sd3"), ("status", "canceled"))
+    assert (await scrape(gateway))["darkroom_jobs_finished_total", pairs] == 1
+
+
+async def test_jobs_taken_back_from_dead_workers_are_counted(gateway: Gateway, valkey: Redis) -> None:
+    await gateway.submit()
+    assert await JobQueue(valkey, lease_s=0.001).claim("worker-1", "token", ["tiny-sd3"], 1)
+    for _ in range(100):
+        samples = await scrape(gateway)
+        if samples["darkroom_jobs_reclaimed_total", ()]:
+            break
+        await asyncio.sleep(0.1)
+    assert samples["darkroom_jobs_reclaimed_total", ()] == 1
 
 
 async def test_every_series_has_the_projects_prefix(gateway: Gateway) -> None:

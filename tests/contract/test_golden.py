@@ -157,6 +157,7 @@ MESSAGES: dict[str, BaseModel] = {
                 pace_s=2.25,
                 queued_by_priority={Priority.HIGH: 1, Priority.NORMAL: 0, Priority.LOW: 1},
                 suspects=1,
+                in_progress=2,
             )
         },
         in_progress=2,

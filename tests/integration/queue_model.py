@@ -179,6 +179,7 @@ class Model:
             if error.retryable and job.attempts < MAX_ATTEMPTS:
                 delay_s = min(retry_after_s * 2 ** (job.attempts - 1), max(60, retry_after_s))
                 job.state, job.error, job.until = JobState.DELAYED, error, self.now + delay_s
+                job.steps = job.lost_steps = False
             else:
                 self._end(job, JobState.FAILED, error)
         return verdict
@@ -189,6 +190,7 @@ class Model:
         verdict = self.verdict(job, token)
         if verdict is Verdict.OK:
             job.state, job.attempts, job.progress = JobState.QUEUED, job.attempts - 1, False
+            job.steps = job.lost_steps = False
         return verdict
 
     def cancel(self, job: Job) -> None:
@@ -221,7 +223,7 @@ class Model:
                     self._end(job, JobState.DEAD, WORKER_LOST)
                     moved["dead"] += 1
                 else:
-                    job.lost_steps |= job.steps
+                    job.lost_steps = job.steps
                     self._back_in_line(job)
                     moved["requeued"] += 1
             elif job.state is JobState.DELAYED:

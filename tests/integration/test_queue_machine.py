@@ -305,7 +305,11 @@ class QueueMachine(RuleBasedStateMachine):
         for lane, numbers in stats.lanes.items():
             queued = self._model.queued(lane)
             assert (numbers.queued, numbers.work_s) == (len(queued), sum(job.cost_ms for job in queued) / 1000)
-            by_priority = Counter(job.priority for job in queued if job.place == "queue")
+            by_priority = Counter(job.priority for job in queued)
+            held = (JobState.IN_PROGRESS, JobState.CANCELING)
+            assert numbers.in_progress == sum(
+                job.lane == lane and job.state in held for job in self._model.jobs.values()
+            )
             assert numbers.queued_by_priority == {priority: by_priority[priority] for priority in Priority}
         for tenant in TENANTS:
             jobs = self._model.open(tenant)

@@ -30,7 +30,7 @@ async def test_a_job_becomes_the_picture_that_the_engine_draws(
     async with running(queue, store, pipeline) as worker:
         await queue.submit(job)
         record = await wait_until(queue, job, in_state(JobState.COMPLETED))
-        assert worker.sample("darkroom_images_generated_total", model=MODEL) == 3
+        assert worker.sample("darkroom_images_generated_total", model=MODEL, size_bucket="64") == 3
         assert worker.sample("darkroom_image_steps_sum", model=MODEL) == 15
         assert worker.sample("darkroom_stage_seconds_count", model=MODEL, stage=Stage.VAE_DECODE) == 3
     assert record.result is not None
@@ -64,10 +64,10 @@ async def test_a_canceled_job_stops_and_its_mate_finishes(
         await wait_until(queue, gone, in_state(JobState.CANCELED))
         await wait_until(queue, mate, in_state(JobState.COMPLETED))
         for _ in range(100):
-            if worker.sample("darkroom_worker_jobs_in_progress") == 0:
+            if worker.sample("darkroom_worker_jobs_in_progress", model=MODEL) == 0:
                 break
             await asyncio.sleep(0.02)
-        assert worker.sample("darkroom_worker_jobs_in_progress") == 0, "it must not draw on"
+        assert worker.sample("darkroom_worker_jobs_in_progress", model=MODEL) == 0, "it must not draw on"
 
 
 async def test_on_its_way_out_it_hands_back_what_is_unfinished(
@@ -176,8 +176,7 @@ async def test_a_picture_that_cannot_be_stored_for_too_long_is_drawn_again(
     async with running(queue, FullStore(store._store), pipeline, replace(OPTIONS, store_patience_s=0)) as worker:
         await queue.submit(job)
         record = await wait_until(queue, job, in_state(JobState.COMPLETED))
-        code = ErrorCode.STORAGE_FAILED
-        assert worker.sample("darkroom_jobs_finished_total", model=MODEL, status="failed", code=code) == 1
+        assert worker.sample("darkroom_job_retries_total", reason=ErrorCode.STORAGE_FAILED) == 1
     assert record.attempts == 2
 
 

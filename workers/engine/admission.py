@@ -75,9 +75,9 @@ class Admission:
             self._keys.clear()
         request.key = self._keys.setdefault(request.key, request.key)
         request.guidance = pipeline.guide(spec)
-        request.conditioning = self._encode(spec, spec.prompt, request.key, report)
+        request.conditioning = self._encode(request, spec.prompt, report)
         if request.guidance.negative_prompt is not None:
-            request.negative = self._encode(spec, request.guidance.negative_prompt, request.key, report)
+            request.negative = self._encode(request, request.guidance.negative_prompt, report)
             request.rows = 2
         request.stack, request.schedule = pipeline.init_latents(spec)
         resume(request)
@@ -97,7 +97,8 @@ class Admission:
         unknown = sum(_prompt_key(request.spec, prompt) not in self._prompts for prompt in prompts)
         return unknown * self._cost.seconds(Stage.TEXT_ENCODE, request.key, 1)
 
-    def _encode(self, spec: ImageSpec, prompt: str, key: BatchKey, report: Report) -> Conditioning:
+    def _encode(self, request: DenoiseRequest, prompt: str, report: Report) -> Conditioning:
+        spec = request.spec
         prompt_key = _prompt_key(spec, prompt)
         conditioning = self._prompts.get(prompt_key)
         if conditioning is not None:
@@ -109,8 +110,9 @@ class Admission:
         conditioning.pooled_prompt_embeds.flatten()[0].item()  # a device works on while its caller goes on: wait for it
         seconds = self._clock() - started_s
         self._prompts.put(prompt_key, conditioning)
-        self._cost.observe(Stage.TEXT_ENCODE, key, 1, seconds)
-        report.worked.append(Worked(Stage.TEXT_ENCODE, key, 1, seconds))
+        request.gpu_s += seconds
+        self._cost.observe(Stage.TEXT_ENCODE, request.key, 1, seconds)
+        report.worked.append(Worked(Stage.TEXT_ENCODE, request.key, 1, seconds, images=1))
         return conditioning
 
 

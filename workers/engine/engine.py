@@ -15,6 +15,7 @@ from workers.engine.batch import DenoiseBatch, Formation, Moved, commit, form, g
 from workers.engine.checkpoint import take_checkpoint
 from workers.engine.cost import Stage
 from workers.engine.device_models import DeviceModels
+from workers.engine.eta import seconds_in_turns
 from workers.engine.pipeline import NotNumbersError, StepPipeline
 from workers.engine.prompt_cache import PromptCache
 from workers.engine.report import Drawn, Failed, FailureReason, Preview, Report, Worked
@@ -79,6 +80,7 @@ class Engine:
                 trouble = attempt(prepare)
             if trouble is None:
                 self._requests[request.id] = request
+                request.promised_s = seconds_in_turns(request, list(self._requests.values()), self._cost)
             else:
                 report.failed.append(self._failed(request, trouble))
         return report
@@ -155,7 +157,7 @@ class Engine:
         now_s = self._clock()
         rows = len(formation.rows)
         self._last_step_s = now_s - started_s
-        self._worked(Stage.DENOISE, requests[0], rows, self._last_step_s, report)
+        self._worked(Stage.DENOISE, requests, rows, self._last_step_s, report, images=len(requests) - len(lost))
         for i, request in enumerate(requests):
             if i not in lost:
                 commit(request, moved.latents, i, rows)
@@ -171,12 +173,17 @@ class Engine:
         """Take the step again in float32, from the latents before it; if that gives no numbers either, it fails."""
 
         def step() -> None:
+            started_s = self._clock()
             formation = form([request])
             batch = gather(formation)
             with pipeline.in_float32():
                 moved = move(formation, batch, pipeline.denoise(batch))
             if not_numbers(moved.latents):
                 raise NotNumbersError(f"latents at step {request.step_index}")
+            seconds = self._clock() - started_s
+            request.gpu_s += seconds
+            # What float32 takes teaches the cost model nothing of other steps.
+            report.worked.append(Worked(Stage.DENOISE, request.key, request.rows, seconds, images=1))
             commit(request, moved.latents, 0, len(formation.rows))
             report.repaired += 1
 
@@ -220,12 +227,13 @@ class Engine:
         started_s = self._clock()
         latents = torch.cat([request.latents for request in requests])
         pixels = pipeline.decode(latents, key.height, key.width)
-        seconds = self._clock() - started_s
-        self._worked(Stage.VAE_DECODE, requests[0], len(requests), seconds, report)
+        now_s = self._clock()
+        seconds = now_s - started_s
+        self._worked(Stage.VAE_DECODE, requests, len(requests), seconds, report, images=len(requests))
         # A picture is safe when its job is complete; until then its last latents are, and only need decoding again.
         report.saved += [take_checkpoint(request) for request in requests if request.has_siblings]
         for request, image in zip(requests, pixels, strict=True):
-            request.vae_decode_s = seconds
+            request.vae_decode_s, request.drawn_at_s = seconds, now_s
             report.drawn.append(Drawn(request, image))
         self._fitted[key.model] = max((key.height, key.width), self._fitted.get(key.model, (0, 0)), key=math.prod)
 
@@ -236,9 +244,21 @@ class Engine:
             self._formation = form(requests)
         return self._formation
 
-    def _worked(self, stage: Stage, request: DenoiseRequest, rows: int, seconds: float, report: Report) -> None:
-        self._cost.observe(stage, request.key, rows, seconds)
-        report.worked.append(Worked(stage, request.key, rows, seconds))
+    def _worked(
+        self,
+        stage: Stage,
+        requests: Sequence[DenoiseRequest],
+        rows: int,
+        seconds: float,
+        report: Report,
+        *,
+        images: int,
+    ) -> None:
+        key = requests[0].key
+        self._cost.observe(stage, key, rows, seconds)
+        report.worked.append(Worked(stage, key, rows, seconds, images))
+        for request in requests:
+            request.gpu_s += seconds * (request.rows if stage is Stage.DENOISE else 1) / rows
 
     def _failed(self, request: DenoiseRequest, trouble: Exception) -> Failed:
         return Failed(request, reason_of(trouble), trouble, self._fitted.get(request.spec.model))

@@ -17,12 +17,16 @@ class FailureReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Worked:
-    """One forward that succeeded: `rows` of equal `key` took `seconds` together."""
+    """One forward that succeeded: `rows` of equal `key` took `seconds` together.
+
+    images: how many came further by it. A guided image has two rows; one whose step gave no numbers stays where it was.
+    """
 
     stage: Stage
     key: BatchKey
     rows: int
     seconds: float
+    images: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,11 +123,15 @@ class DenoiseRequest:
     saved_at_s: float = 0.0
     saved_step: int = 0
 
-    # Measured, in seconds on the engine's clock.
+    # Measured, in seconds on the engine's clock. gpu_s: its share of the forwards that it was part of, by rows.
+    # promised_s: from its admission to its pixels, as it looked then.
     text_encode_s: float = 0.0
     admitted_at_s: float = 0.0
+    promised_s: float = 0.0
     denoise_s: float = 0.0
     vae_decode_s: float = 0.0
+    drawn_at_s: float = 0.0
+    gpu_s: float = 0.0
     resumed_step: int = 0
 
     @property

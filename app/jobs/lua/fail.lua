@@ -8,7 +8,8 @@ if word == 'OK' then
   local attempts = tonumber(redis.call('HGET', job_key(id), 'attempts'))
   if tonumber(retry_ms) >= 0 and attempts < tonumber(max_attempts) then
     local delay_ms = math.min(retry_ms * 2 ^ (attempts - 1), math.max(60000, tonumber(retry_ms)))
-    redis.call('ZREM', lease_key, id)
+    let_go(id)
+    redis.call('HDEL', job_key(id), 'steps', 'lost_steps')
     redis.call('HSET', job_key(id), 'state', 'delayed', 'error', problem)
     redis.call('ZADD', delayed_key, now_ms() + delay_ms, id)
     changed(id)

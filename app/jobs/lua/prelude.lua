@@ -48,10 +48,18 @@ local function place_of(lane, flow)
 end
 local function flow_at(place) return place:sub(1, 2) .. place:sub(20), tonumber(place:sub(3, 18)) end
 
-local function count(lane, jobs, work_ms, kind)
+local function count(lane, jobs, work_ms, priority)
   redis.call('HINCRBY', lane_key(lane), 'queued', jobs)
   redis.call('HINCRBY', lane_key(lane), 'work_ms', work_ms)
-  redis.call('HINCRBY', lane_key(lane), kind, jobs)
+  redis.call('HINCRBY', lane_key(lane), priority, jobs)
+end
+
+local function hold(id, lease_ends)
+  redis.call('HINCRBY', lane_key(redis.call('HGET', job_key(id), 'lane')), 'held', redis.call('ZADD', lease_key, lease_ends, id))
+end
+
+local function let_go(id)
+  redis.call('HINCRBY', lane_key(redis.call('HGET', job_key(id), 'lane')), 'held', -redis.call('ZREM', lease_key, id))
 end
 
 -- How long a lane takes from one claim to the next while jobs wait in it, over the last half minute or so. Until that
@@ -90,12 +98,9 @@ local function enqueue(id)
     unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'seq', 'cost_ms', 'started_ms', 'crashes'))
   redis.call('HSET', job_key(id), 'state', 'queued')
   redis.call('SADD', lanes_key, lane)
-  local kind = priority
   if tonumber(crashes) > 0 then
-    kind = 'suspects'
     redis.call('ZADD', suspects_key(lane), seq, id)
   elseif started then
-    kind = 'front'
     redis.call('ZADD', front_key(lane), seq, id)
   else
     local flow = flow_of(priority, tenant)
@@ -105,7 +110,7 @@ local function enqueue(id)
       redis.call('ZREM', debts_key(lane), flow)
     end
   end
-  count(lane, 1, cost_ms, kind)
+  count(lane, 1, cost_ms, priority)
   redis.call('PUBLISH', prefix .. 'wake', lane)
   changed(id)
 end
@@ -114,9 +119,8 @@ end
 local function dequeue(id)
   local lane, tenant, priority, cost_ms =
     unpack(redis.call('HMGET', job_key(id), 'lane', 'tenant', 'priority', 'cost_ms'))
-  if redis.call('ZREM', suspects_key(lane), id) == 1 then return count(lane, -1, -cost_ms, 'suspects') end
-  if redis.call('ZREM', front_key(lane), id) == 1 then return count(lane, -1, -cost_ms, 'front') end
   count(lane, -1, -cost_ms, priority)
+  if redis.call('ZREM', suspects_key(lane), id) == 1 or redis.call('ZREM', front_key(lane), id) == 1 then return end
   local flow = flow_of(priority, tenant)
   local place = place_of(lane, flow)
   redis.call('ZREM', queue_key(lane, flow), id)
@@ -135,7 +139,7 @@ end
 local function finish(id, state, ...)
   local now = now_ms()
   local tenant, cost_ms = unpack(redis.call('HMGET', job_key(id), 'tenant', 'cost_ms'))
-  redis.call('ZREM', lease_key, id)
+  let_go(id)
   redis.call('HDEL', job_key(id), 'error') -- of an earlier attempt
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now, ...)
   redis.call('ZADD', state == 'dead' and dead_key or ended_key, now, id)

@@ -8,9 +8,9 @@ for i = 2, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
   local word, state = verdict(id, token)
   if word == 'OK' then
-    redis.call('ZREM', lease_key, id)
+    let_go(id)
     redis.call('HINCRBY', job_key(id), 'attempts', -1)
-    redis.call('HDEL', job_key(id), 'progress', 'worker')
+    redis.call('HDEL', job_key(id), 'progress', 'steps', 'lost_steps', 'worker')
     if delay_ms > 0 then
       redis.call('HSET', job_key(id), 'state', 'delayed')
       redis.call('ZADD', delayed_key, now_ms() + delay_ms, id)

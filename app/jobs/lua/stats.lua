@@ -1,5 +1,6 @@
 #!lua flags=allow-oom
--- Returns {in progress, delayed, dead, {{lane, queued, oldest ms, work ms, pace ms, high, normal, low, suspects}, ...},
+-- Returns {in progress, delayed, dead, {{lane, queued, oldest ms, work ms, pace ms, high, normal, low, suspects,
+--   in progress}, ...},
 --   {WorkerInfo JSON, ...}, {name, total, ...}}.
 local now = now_ms()
 local lanes = {}
@@ -17,11 +18,12 @@ for _, lane in ipairs(redis.call('SMEMBERS', lanes_key)) do
     if not first or seq < first_seq then first, first_seq = flow, seq end
   end
   if first then look(queue_key(lane, first)) end
-  local queued, work_ms, high, normal, low =
-    unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms', 'high', 'normal', 'low'))
+  local queued, work_ms, high, normal, low, held =
+    unpack(redis.call('HMGET', lane_key(lane), 'queued', 'work_ms', 'high', 'normal', 'low', 'held'))
   local waited = oldest and now - tonumber(redis.call('HGET', job_key(oldest), 'submitted_ms')) or 0
   lanes[#lanes + 1] = {lane, tonumber(queued), waited, tonumber(work_ms), math.ceil(pace_ms(lane)), tonumber(high or 0),
-    tonumber(normal or 0), tonumber(low or 0), redis.call('ZCARD', suspects_key(lane))}
+    tonumber(normal or 0), tonumber(low or 0), redis.call('ZCARD', suspects_key(lane)),
+    tonumber(held or 0)}
 end
 local workers = {}
 for _, id in ipairs(redis.call('SMEMBERS', prefix .. 'workers')) do
