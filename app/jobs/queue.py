@@ -329,8 +329,9 @@ class JobQueue:
             round(_OUTAGE_S * 1000),
             self._lease_ms,
         )
-        *counts, lanes, states = reply
-        return Tick(*counts, ended=tuple(zip(lanes, map(JobState, states), strict=True)))
+        requeued, dead, canceled, retried, blameless, lanes, states = reply
+        ended = tuple(zip(lanes, map(JobState, states), strict=True))
+        return Tick(requeued, dead, canceled, retried, blameless, ended)
 
     async def ping(self) -> None:
         """Raise QueueUnavailableError unless the server answers."""

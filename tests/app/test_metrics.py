@@ -89,15 +89,21 @@ async def test_the_queue_is_shown_by_model(gateway: Gateway) -> None:
     def of(name: str, model: str) -> float:
         return samples[name, (("model", model),)]
 
+    def waiting(model: str, priority: str) -> float:
+        return samples["darkroom_queue_depth", (("model", model), ("priority", priority))]
+
     submitted = [(pairs["model"], pairs["api"]) for pairs in labels(samples, "darkroom_jobs_submitted_total")]
     assert sorted(submitted) == [("tiny-flux-dev", "native"), ("tiny-sd3", "native")]
     assert samples["darkroom_jobs_submitted_total", (("api", "native"), ("model", "tiny-sd3"))] == 2
-    assert of("darkroom_queue_depth", "tiny-sd3") == of("darkroom_queue_depth", "tiny-flux-dev") == 1
-    assert of("darkroom_queue_depth", "flux-dev") == of("darkroom_queue_oldest_seconds", "flux-dev") == 0
+    assert waiting("tiny-sd3", "normal") == waiting("tiny-flux-dev", "normal") == 1
+    assert waiting("flux-dev", "normal") == waiting("tiny-sd3", "high") == 0
+    assert of("darkroom_queue_work_seconds", "tiny-sd3") > of("darkroom_queue_work_seconds", "flux-dev") == 0
+    assert of("darkroom_queue_oldest_seconds", "flux-dev") == 0
     assert of("darkroom_queue_oldest_seconds", "tiny-sd3") >= 0
     assert of("darkroom_workers_live", "tiny-sd3") == 1
     assert of("darkroom_workers_live", "flux-dev") == 0
-    assert samples["darkroom_jobs_in_progress", ()] == samples["darkroom_queue_up", ()] == 1
+    assert of("darkroom_jobs_in_progress", "tiny-sd3") == samples["darkroom_queue_up", ()] == 1
+    assert of("darkroom_jobs_in_progress", "flux-dev") == 0
     assert samples["darkroom_dead_jobs", ()] == 0
     models = {pairs["model"] for pairs in labels(samples, "darkroom_workers_live")}
     assert models == set(gateway.services.catalog)

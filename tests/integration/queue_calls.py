@@ -47,6 +47,10 @@ async def _tick(queue: JobQueue, claims: list[Claim]) -> None:
     await queue.tick()  # what it moved is told once: a lost reply loses it
 
 
+async def _cancel(queue: JobQueue, job_id: str) -> None:
+    await queue.cancel("default", job_id)  # whether this call ended it is told once, too
+
+
 async def _wakes(queue: JobQueue, claims: list[Claim]) -> str:
     async with queue.wakes() as lanes:
         await queue.release(claims[:1])
@@ -65,8 +69,8 @@ CALLS: dict[str, Call] = {
     "submit": lambda queue, claims: queue.submit(numbered(7)),
     "read": _read,
     "page": _page,
-    "cancel: queued": lambda queue, claims: queue.cancel("default", numbered(3).id),
-    "cancel: running": lambda queue, claims: queue.cancel("default", numbered(1).id),
+    "cancel: queued": lambda queue, claims: _cancel(queue, numbered(3).id),
+    "cancel: running": lambda queue, claims: _cancel(queue, numbered(1).id),
     "stats": _stats,
     "claim": _claim,
     "claim: and complete": _claim_and_complete,

@@ -229,7 +229,7 @@ class Model:
             elif job.state is JobState.DELAYED:
                 self._back_in_line(job)
                 moved["retried"] += 1
-        return Tick(**moved)
+        return Tick(moved["requeued"], moved["dead"], moved["canceled"], moved["retried"], moved["blameless"])
 
     def _back_in_line(self, job: Job) -> None:
         job.state, job.token, job.progress, job.steps = JobState.QUEUED, None, False, False

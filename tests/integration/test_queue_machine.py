@@ -306,10 +306,9 @@ class QueueMachine(RuleBasedStateMachine):
             queued = self._model.queued(lane)
             assert (numbers.queued, numbers.work_s) == (len(queued), sum(job.cost_ms for job in queued) / 1000)
             by_priority = Counter(job.priority for job in queued)
-            held = (JobState.IN_PROGRESS, JobState.CANCELING)
-            assert numbers.in_progress == sum(
-                job.lane == lane and job.state in held for job in self._model.jobs.values()
-            )
+            leased = (JobState.IN_PROGRESS, JobState.CANCELING)
+            jobs = [job for job in self._model.jobs.values() if job.lane == lane]
+            assert numbers.in_progress == sum(job.state in leased for job in jobs)
             assert numbers.queued_by_priority == {priority: by_priority[priority] for priority in Priority}
         for tenant in TENANTS:
             jobs = self._model.open(tenant)

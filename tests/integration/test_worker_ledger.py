@@ -59,7 +59,7 @@ async def test_two_workers_count_what_their_clients_saw(
     jobs = [*small, large, once, never, *canceled, handed_back]
     refusing = Refusing(store, Counter({once.id: 1, never.id: 99}))
 
-    async with running(queue, refusing, pipeline, OPTIONS) as first:
+    async with running(queue, refusing, pipeline, replace(OPTIONS, store_patience_s=0)) as first:
         for job in jobs:
             await queue.submit(job)
         for job in [*small, large]:
