@@ -1,19 +1,26 @@
 """The gateway's application: every object is built here, once, and handed down."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from app.access.key_cache import KeyCache
+from app.access.key_store import KeyStore
+from app.access.url_secret import UrlSecret
 from app.api import content, health, images, models
 from app.api.deps import Services
+from app.api.gatekeeper import Gatekeeper
 from app.api.handlers import add_error_handlers
+from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
-from app.errors import ANY_OTHER_ERROR
+from app.errors import ANY_OTHER_ERROR, documented
 from app.jobs.errors import QueueError
 from app.jobs.queue import JobQueue
 from app.jobs.scripts import connect
@@ -31,12 +38,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     """Build the gateway. Raises CatalogError or StoreError; a queue that is away is waited for, not an error."""
     catalog = Catalog.load()
     redis = connect(settings.redis_url)
+    metrics = GatewayMetrics(CollectorRegistry())
+    keys = KeyCache(KeyStore(redis), time.monotonic)
     services = Services(
         settings=settings,
         catalog=catalog.only(settings.models) if settings.models else catalog,
         queue=JobQueue(redis, max_queued=settings.max_queued),
         store=open_store(settings.store_url),
-        metrics=GatewayMetrics(CollectorRegistry()),
+        metrics=metrics,
+        quotas=Quotas(redis, settings, metrics),
+        url_secret=UrlSecret(redis, settings.url_secret.get_secret_value() if settings.url_secret else None),
     )
 
     @asynccontextmanager
@@ -58,10 +69,19 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (images, content, models, health):
-        app.include_router(module.router)
+    for module in (images, content, models):
+        app.include_router(module.router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
+    app.include_router(health.router)
+    app.include_router(health.metrics_router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     add_error_handlers(app, settings.max_body_bytes)
-    app.add_middleware(RequestMiddleware, metrics=services.metrics, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Gatekeeper, keys=keys, always_asks=settings.always_asks_for_keys)
+    # Added last, so outermost: a refusal has an id and is counted too.
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout_s,
+    )
     return app
 
 

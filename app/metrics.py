@@ -21,6 +21,9 @@ class GatewayMetrics:
             registry=registry,
         )
         self.jobs_submitted = Counter("darkroom_jobs_submitted", "Jobs accepted", ["model", "api"], registry=registry)
+        self.rate_limited = Counter(
+            "darkroom_rate_limited", "Image requests refused for a tenant's limit", ["reason"], registry=registry
+        )
         self.queue_depth = Gauge("darkroom_queue_depth", "Jobs waiting", ["model"], registry=registry)
         self.queue_oldest_seconds = Gauge(
             "darkroom_queue_oldest_seconds", "Seconds the oldest waiting job has waited", ["model"], registry=registry

@@ -5,7 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
+from app.api.deps import CallerDep, Services, ServicesDep, TenantDep
+from app.api.links import LinksDep
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_found
 from app.api.resolve import to_job
 from app.api.schemas import ImageRequest
@@ -40,7 +41,12 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
     },
 )
 async def submit(
-    image_request: ImageRequest, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep, response: Response
+    image_request: ImageRequest,
+    services: ServicesDep,
+    caller: CallerDep,
+    tenant: TenantDep,
+    links: LinksDep,
+    response: Response,
 ) -> ImageJobView:
     """Queue a job and answer at once. Poll the `Location` until its `status` is completed, failed or canceled."""
     settings = services.settings
@@ -51,9 +57,10 @@ async def submit(
         max_prompt_chars=settings.max_prompt_chars,
         max_images=settings.max_images_per_request,
     )
+    await services.quotas.charge(caller, job)
     await services.queue.submit(job)
     services.metrics.jobs_submitted.labels(job.model, "native").inc()
-    view = job_view(await services.queue.read(tenant, job.id), base_url)
+    view = job_view(await services.queue.read(tenant, job.id), links)
     response.headers["Location"] = view.urls.self
     response.headers["Retry-After"] = str(POLL_AFTER_S)
     return view
@@ -67,7 +74,7 @@ async def submit(
 async def list_jobs(
     services: ServicesDep,
     tenant: TenantDep,
-    base_url: BaseUrlDep,
+    links: LinksDep,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page.")] = 20,
     after: Annotated[str, Query(max_length=64, description="The `next_after` of the page before.")] = "",
     status: Annotated[Status | None, Query(description="Only jobs with this status.")] = None,
@@ -79,7 +86,7 @@ async def list_jobs(
     except JobNotFoundError:
         raise InvalidRequestError("invalid_after", f"there is no job {after!r} to start after", param="after") from None
     return ImageJobList(
-        data=[job_view(record, base_url) for record in page.records],
+        data=[job_view(record, links) for record in page.records],
         has_more=page.next_after is not None,
         next_after=page.next_after,
     )
@@ -90,8 +97,8 @@ async def list_jobs(
     summary="Read a job",
     responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep) -> ImageJobView:
-    return job_view(await find_record(services, tenant, job_id), base_url)
+async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
+    return job_view(await find_record(services, tenant, job_id), links)
 
 
 @router.post(
@@ -99,13 +106,13 @@ async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url
     summary="Cancel a job",
     responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep) -> ImageJobView:
+async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
     try:
         await services.queue.cancel(tenant, job_id)
     except JobNotFoundError:
         raise not_found() from None
-    return job_view(await find_record(services, tenant, job_id), base_url)
+    return job_view(await find_record(services, tenant, job_id), links)
 
 
 def _card(services: Services, name: str | None) -> ModelCard:

@@ -38,10 +38,7 @@ def environment(**settings: str) -> dict[str, str]:
         ({"store_url": "ftp://host/a"}, ["gateway: cannot open the image store 'ftp://host/a': "]),
         ({"store_url": "file:///proc/nowhere"}, ["gateway: cannot open the image store 'file:///proc/nowhere': "]),
         ({"redis_url": "redis://:secret@host:port"}, ["gateway: DARKROOM_REDIS_URL: write it as redis://HOST:PORT/DB"]),
-        (
-            {"host": "0.0.0.0", "redis_url": "redis://:secret@host"},  # noqa: S104
-            ["gateway: refusing to listen on 0.0.0.0: everybody who reaches that address"],
-        ),
+        ({"url_secret": "a secret"}, ["gateway: DARKROOM_URL_SECRET: Value should have at least 32 items"]),
         (
             {"port": "70000", "max_queued": "0"},
             ["gateway: DARKROOM_PORT: Input should be less", "gateway: DARKROOM_MAX_QUEUED: Input should be greater"],
