@@ -67,12 +67,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         responses=ANY_OTHER_ERROR,
         redirect_slashes=False,
+        **({} if settings.admin_port is None else {"openapi_url": None}),
     )
     app.state.services = services
     for module in (images, content, models):
         app.include_router(module.router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     app.include_router(health.router)
-    app.include_router(health.metrics_router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
+    if settings.admin_port is None:
+        app.include_router(health.metrics_router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     add_error_handlers(app, settings.max_body_bytes)
     app.add_middleware(Gatekeeper, keys=keys, always_asks=settings.always_asks_for_keys)
     # Added last, so outermost: a refusal has an id and is counted too.

@@ -3,24 +3,23 @@
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
-from app.catalog.catalog import Catalog, CatalogError
+from app.catalog.catalog import Catalog
 from app.cli.benchmarks import benchmark_module
 from app.cli.chosen_models import chosen_models
-from app.cli.errors import CommandError, DemoError
+from app.cli.errors import DemoError
 from app.cli.generate import generate_picture
 from app.cli.interrupts import interrupts
+from app.cli.keys import keys_command
+from app.cli.plain_words import in_plain_words
 from app.cli.python_module import module_command, module_environment
 from app.cli.stack import Stack, StackOptions
-
-_INTERRUPTED = 130
 
 
 def main() -> None:
@@ -35,6 +34,7 @@ def main() -> None:
         cli.command()(command)
     # What follows the name is the benchmark's own business, --help included.
     cli.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
+    cli.add_typer(keys_command(), name="keys")
     cli()
 
 
@@ -55,7 +55,7 @@ def up(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes; they share the cores.")] = 1,
 ) -> None:
     """Run everything on this machine: a queue, a gateway and workers, until Ctrl-C."""
-    with _in_plain_words():
+    with in_plain_words():
         chosen = chosen_models(model or [], Catalog.load())
         entries = tuple(name if folder is None else f"{name}={folder}" for name, folder in chosen.items())
         options = StackOptions(data_dir=data_dir, models=entries, host=host, port=port, workers=workers)
@@ -93,6 +93,9 @@ def generate(
         typer.Option("--output", "-o", help="A .png, .jpg or .webp file. Default: MODEL-SEED.png.", show_default=False),
     ] = None,
     url: Annotated[str, typer.Option(envvar="DARKROOM_URL", help="The running server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="Where the server asks for one.", show_default=False)
+    ] = None,
 ) -> None:
     """Draw one picture with a running server, and save it."""
     request = {
@@ -103,15 +106,15 @@ def generate(
         "seed": seed,
         "size": size,
     }
-    with _in_plain_words():
-        asyncio.run(generate_picture(url, request, output))
+    with in_plain_words():
+        asyncio.run(generate_picture(url, request, output, api_key=api_key))
 
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo-output"),
 ) -> None:
     """Draw 14 pictures at once with the bundled models: starts everything, shows the timings, stops everything."""
-    with _in_plain_words(), interrupts():
+    with in_plain_words(), interrupts():
         try:
             from app.cli.demo import run_demo  # needs Pillow, which whoever only sends requests may lack
         except ModuleNotFoundError as error:
@@ -124,7 +127,7 @@ def bench(
     name: Annotated[str, typer.Argument(help="The benchmark; its own options follow.", show_default=False)],
 ) -> None:
     """Run a benchmark of this source checkout."""
-    with _in_plain_words():
+    with in_plain_words():
         module = benchmark_module(name)
     _become(module, *context.args)
 
@@ -142,17 +145,6 @@ def worker() -> None:
 def _become(module: str, *arguments: str) -> NoReturn:
     # No child and no leash: this process becomes the one that was asked for.
     os.execve(sys.executable, [*module_command(module), *arguments], module_environment())  # noqa: S606
-
-
-@contextmanager
-def _in_plain_words() -> Iterator[None]:
-    try:
-        yield
-    except (CommandError, CatalogError) as error:
-        print(f"darkroom: {error}", file=sys.stderr)
-        raise typer.Exit(error.exit_code if isinstance(error, CommandError) else 1) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
 
 
 def _count(workers: int) -> str:

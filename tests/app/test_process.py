@@ -247,7 +247,7 @@ async def test_a_client_that_hangs_up_in_its_body_changes_nothing(
 
 
 def test_a_client_that_stalls_does_not_keep_the_process_from_ending(valkey_url: str, tmp_path: Path) -> None:
-    impatient = "import app.__main__ as gateway; gateway._SHUTDOWN_S = 0.1; gateway.main()"
+    impatient = "import app.serving as serving, app.__main__ as gateway; serving._SHUTDOWN_S = 0.1; gateway.main()"
     head = b"POST /v1/images HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 15\r\n"
     with started([sys.executable, "-c", impatient], tmp_path, valkey_url) as address:
         client = socket.create_connection(address, timeout=10)
