@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
 
@@ -28,6 +28,10 @@ from app.jobs.store import open_store
 from app.metrics import GatewayMetrics
 from app.middleware import RequestMiddleware
 from app.settings import GatewaySettings
+from app.webhooks.courier import Courier
+from app.webhooks.outbox import Outbox
+from app.webhooks.sender import Sender
+from app.webhooks.target import resolve_by_system
 
 log = structlog.get_logger()
 
@@ -40,6 +44,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     redis = connect(settings.redis_url)
     metrics = GatewayMetrics(CollectorRegistry())
     keys = KeyCache(KeyStore(redis), time.monotonic)
+    url_secret = UrlSecret(redis, settings.url_secret.get_secret_value() if settings.url_secret else None)
     services = Services(
         settings=settings,
         catalog=catalog.only(settings.models) if settings.models else catalog,
@@ -47,17 +52,22 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         store=open_store(settings.store_url),
         metrics=metrics,
         quotas=Quotas(redis, settings, metrics),
-        url_secret=UrlSecret(redis, settings.url_secret.get_secret_value() if settings.url_secret else None),
+        url_secret=url_secret,
+        outbox=Outbox(redis),
     )
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         ticking = asyncio.create_task(_tick(services.queue))
-        try:
+        async with AsyncExitStack() as running:
+            running.push_async_callback(redis.aclose)
+            running.callback(ticking.cancel)
+            if settings.webhooks:
+                sender = Sender(resolve_by_system, allow_private=settings.webhook_allow_private)
+                running.push_async_callback(sender.close)
+                courier = Courier(services.outbox, sender, services.queue, url_secret, metrics.webhook_deliveries)
+                running.callback(asyncio.create_task(courier.run()).cancel)
             yield
-        finally:
-            ticking.cancel()
-            await redis.aclose()
 
     app = FastAPI(
         title="Darkroom",

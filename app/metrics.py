@@ -24,6 +24,9 @@ class GatewayMetrics:
         self.rate_limited = Counter(
             "darkroom_rate_limited", "Image requests refused for a tenant's limit", ["reason"], registry=registry
         )
+        self.webhook_deliveries = Counter(
+            "darkroom_webhook_deliveries", "Attempts to tell of a job's end", ["outcome"], registry=registry
+        )
         self.queue_depth = Gauge("darkroom_queue_depth", "Jobs waiting", ["model"], registry=registry)
         self.queue_oldest_seconds = Gauge(
             "darkroom_queue_oldest_seconds", "Seconds the oldest waiting job has waited", ["model"], registry=registry

@@ -47,6 +47,10 @@ class GatewaySettings(BaseSettings):
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
+    webhooks: bool = Field(default=False, description="Tell a job's end to the address that its request names.")
+    webhook_allow_private: bool = Field(
+        default=False, description="For tests: webhooks over http and into closed networks, this machine included."
+    )
     admin_port: int | None = Field(
         default=None, ge=0, le=65535, description="Where /metrics and the docs are then, and nowhere else."
     )

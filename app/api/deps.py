@@ -17,6 +17,7 @@ from app.jobs.queue import JobQueue
 from app.jobs.store import ImageStore
 from app.metrics import GatewayMetrics
 from app.settings import GatewaySettings
+from app.webhooks.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Services:
     metrics: GatewayMetrics
     quotas: Quotas
     url_secret: UrlSecret
+    outbox: Outbox
 
 
 # For the OpenAPI document: it is the gatekeeper who reads the header.

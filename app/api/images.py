@@ -11,6 +11,7 @@ from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_f
 from app.api.resolve import to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
+from app.api.webhooks import hook_of
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import InvalidRequestError, NotFoundError, documented
 from app.jobs.errors import JobNotFoundError
@@ -57,7 +58,10 @@ async def submit(
         max_prompt_chars=settings.max_prompt_chars,
         max_images=settings.max_images_per_request,
     )
+    hook = hook_of(image_request, job, links.job(job.id), settings)
     await services.quotas.charge(caller, job)
+    if hook is not None:
+        await services.outbox.register(hook)
     await services.queue.submit(job)
     services.metrics.jobs_submitted.labels(job.model, "native").inc()
     view = job_view(await services.queue.read(tenant, job.id), links)

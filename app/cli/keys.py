@@ -1,19 +1,22 @@
 """`darkroom keys`: made, listed and revoked on the queue's server itself; the gateway has no route for it."""
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
 from pydantic import TypeAdapter, ValidationError
+from redis.asyncio import Redis
 
 from app.access.errors import KeyNotFoundError, TooManyKeysError, UnreadableKeyError
 from app.access.key import DEFAULT_TENANT, KeyRecord, Role, TenantName, digest, new_key
 from app.access.key_cache import REMEMBER_S
 from app.access.key_store import KeyStore
+from app.access.url_secret import UrlSecret
+from app.access.webhook_secret import webhook_secret
 from app.cli.errors import RedisError, UsageError
 from app.cli.plain_words import in_plain_words
 from app.cli.valkey import socket_url
@@ -39,6 +42,7 @@ def keys_command() -> typer.Typer:
     command.command("create")(create)
     command.command("list")(list_keys)
     command.command("revoke")(revoke)
+    command.command("webhook-secret")(show_webhook_secret)
     return command
 
 
@@ -97,7 +101,25 @@ def revoke(
         print(f"revoked; within {REMEMBER_S:g} seconds it opens nothing")
 
 
+def show_webhook_secret(
+    tenant: Annotated[str, typer.Option(help="Whose webhooks it signs.")] = DEFAULT_TENANT,
+    url_secret: Annotated[
+        str | None, typer.Option(envvar="DARKROOM_URL_SECRET", help="As the gateway has it.", show_default=False)
+    ] = None,
+    data_dir: DataDirOption = _DATA_DIR,
+    redis_url: RedisUrlOption = None,
+) -> None:
+    """Show what a tenant checks the signatures of its webhooks with, as Standard Webhooks writes it."""
+    with in_plain_words():
+        secret = _with_server(redis_url, data_dir, lambda redis: UrlSecret(redis, url_secret).get())
+        print("whsec_" + base64.b64encode(webhook_secret(secret, tenant)).decode())
+
+
 def _with_store(redis_url: str | None, data_dir: Path, do: Callable[[KeyStore], Awaitable[T]]) -> T:
+    return _with_server(redis_url, data_dir, lambda redis: do(KeyStore(redis)))
+
+
+def _with_server(redis_url: str | None, data_dir: Path, do: Callable[[Redis], Awaitable[T]]) -> T:
     url = redis_url or socket_url(data_dir.absolute() / "valkey.sock")
     try:
         TypeAdapter(RedisUrl).validate_python(url)
@@ -106,7 +128,7 @@ def _with_store(redis_url: str | None, data_dir: Path, do: Callable[[KeyStore], 
 
     async def run() -> T:
         async with connect(url) as redis:
-            return await do(KeyStore(redis))
+            return await do(redis)
 
     try:
         return asyncio.run(run())

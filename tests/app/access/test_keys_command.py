@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 import redis
+from standardwebhooks import Webhook
 from typer.testing import CliRunner, Result
 
 from app.access.key import split_key
@@ -75,6 +76,18 @@ def test_a_third_active_key_is_refused() -> None:
     third = keys("create", "--tenant", "alice")
     assert (third.exit_code, third.stdout) == (2, "")
     assert "alice has 2 active keys; revoke one of them first." in third.stderr
+
+
+@pytest.mark.usefixtures("server")
+def test_a_webhook_secret_is_a_tenants_own_and_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    alice, bob, again = (
+        keys("webhook-secret", "--tenant", tenant).stdout.strip() for tenant in ("alice", "bob", "alice")
+    )
+    assert alice == again != bob
+    assert alice.startswith("whsec_")
+    Webhook(alice)
+    monkeypatch.setenv("DARKROOM_URL_SECRET", "x" * 32)
+    assert keys("webhook-secret", "--tenant", "alice").stdout.strip() != alice
 
 
 def test_no_server_is_one_line(tmp_path: Path) -> None:
