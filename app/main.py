@@ -77,7 +77,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         responses=ANY_OTHER_ERROR,
         redirect_slashes=False,
-        **({} if settings.admin_port is None else {"openapi_url": None}),
+        openapi_url="/openapi.json" if settings.admin_port is None else None,
     )
     app.state.services = services
     for module in (images, content, models):

@@ -11,6 +11,7 @@ A revoked key stays: that there ever was one is what closes a server (see `any_e
 
 from collections.abc import Mapping
 from importlib import resources
+from typing import cast
 
 from pydantic import ValidationError
 from redis.asyncio import Redis
@@ -51,13 +52,14 @@ class KeyStore:
     async def find(self, key_id: str) -> KeyRecord | None:
         """Raises UnreadableKeyError."""
         with translated_errors():
-            fields = await self._redis.hgetall(f"{PREFIX}key:{key_id}")
+            fields = cast(dict[str, str], await self._redis.hgetall(f"{PREFIX}key:{key_id}"))
         return _record(key_id, fields) if fields else None
 
     async def of(self, tenant: str | None) -> list[KeyRecord]:
         """List a tenant's keys, or everybody's, oldest first. Raises UnreadableKeyError."""
+        key = f"{PREFIX}keys" if tenant is None else f"{PREFIX}tenant:{tenant}:keys"
         with translated_errors():
-            ids = await self._redis.zrange(f"{PREFIX}keys" if tenant is None else f"{PREFIX}tenant:{tenant}:keys", 0, -1)
+            ids = cast(list[str], await self._redis.zrange(key, 0, -1))
         found = [await self.find(key_id) for key_id in ids]
         return [record for record in found if record is not None]
 

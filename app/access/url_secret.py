@@ -1,6 +1,7 @@
 """The secret that signs addresses: given by the environment, else made once and kept on the queue's server."""
 
 import secrets
+from typing import cast
 
 from redis.asyncio import Redis
 
@@ -23,5 +24,6 @@ class UrlSecret:
         if self._secret is None:
             with translated_errors():
                 made = secrets.token_hex(_BYTES)
-                self._secret = (await self._redis.set(_KEY, made, nx=True, get=True) or made).encode()
+                kept = cast(str | None, await self._redis.set(_KEY, made, nx=True, get=True))
+                self._secret = (kept or made).encode()
         return self._secret

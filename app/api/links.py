@@ -63,7 +63,7 @@ async def _shown_tenant(
     if signature:
         secret = await services.url_secret.get()
         kind: Kind = "preview" if request.url.path.endswith("/preview") else "content"
-        if tenant is not None and expires.isdecimal() and len(expires) < 20:  # noqa: PLR2004
+        if tenant is not None and expires.isdecimal() and len(expires) < 20:
             address = SignedAddress(tenant, job_id, kind, index, int(expires))
             if address.holds(signature, secret, time.time()):
                 return tenant
@@ -72,7 +72,9 @@ async def _shown_tenant(
         return named_tenant(caller, tenant)
     if signature:
         raise ForbiddenError(
-            "invalid_signature", "the address has expired, or was changed; read the job for a new one", param="signature"
+            "invalid_signature",
+            "the address has expired, or was changed; read the job for a new one",
+            param="signature",
         )
     raise unauthorized()
 

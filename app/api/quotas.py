@@ -66,7 +66,9 @@ class Quotas:
             )
         per_minute = caller.requests_per_minute or settings.requests_per_minute
         if per_minute is not None:
-            await self._take(_RequestsPerMinute(per_minute), job.tenant, 1, "requests", f"{per_minute} requests a minute")
+            await self._take(
+                _RequestsPerMinute(per_minute), job.tenant, 1, "requests", f"{per_minute} requests a minute"
+            )
         if per_hour is not None:
             said = f"{per_hour} megapixel-steps an hour"
             await self._take(_PixelStepsPerHour(per_hour * _MEGA), job.tenant, cost, "budget", said)

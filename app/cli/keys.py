@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from redis.asyncio import Redis
 
 from app.access.errors import KeyNotFoundError, TooManyKeysError, UnreadableKeyError
-from app.access.key import DEFAULT_TENANT, KeyRecord, Role, TenantName, digest, new_key
+from app.access.key import DEFAULT_TENANT, KeyRecord, Role, digest, new_key
 from app.access.key_cache import REMEMBER_S
 from app.access.key_store import KeyStore
 from app.access.url_secret import UrlSecret
@@ -82,7 +82,9 @@ def create(
         print(text)
 
 
-def list_keys(tenant: TenantOption = None, data_dir: DataDirOption = _DATA_DIR, redis_url: RedisUrlOption = None) -> None:
+def list_keys(
+    tenant: TenantOption = None, data_dir: DataDirOption = _DATA_DIR, redis_url: RedisUrlOption = None
+) -> None:
     """Show what is known of each key: never the key itself."""
     with in_plain_words():
         for record in _with_store(redis_url, data_dir, lambda store: store.of(tenant)):

@@ -10,8 +10,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import cast
 
 from redis.asyncio import Redis
+from redis.typing import EncodableT, FieldT
 
 from app.jobs.keys import PREFIX
 from app.jobs.scripts import translated_errors
@@ -44,7 +46,7 @@ class Outbox:
 
     async def register(self, hook: Hook) -> None:
         """Keep what a job's author wants to be told, before the job is queued."""
-        fields = {
+        fields: dict[FieldT, EncodableT] = {
             "tenant": hook.tenant,
             "url": hook.url,
             "events": ",".join(hook.events),
@@ -59,7 +61,7 @@ class Outbox:
 
     async def read(self, job_id: str) -> Hook | None:
         with translated_errors():
-            fields = await self._redis.hgetall(_hook(job_id))
+            fields = cast(dict[str, str], await self._redis.hgetall(_hook(job_id)))
         if not fields:
             return None
         return Hook(

@@ -37,7 +37,7 @@ def test_these_are_the_routes_and_their_answers(operations: dict[str, dict[str, 
         route: " ".join(sorted(set(operation["responses"]) - KEY_ANSWERS)) for route, operation in operations.items()
     }
     assert statuses == {
-        "POST /v1/images": "202 400 404 413 422 429 503 default",
+        "POST /v1/images": "202 400 404 408 413 422 429 503 default",
         "GET /v1/images": "200 422 503 default",
         "GET /v1/images/{job_id}": "200 404 503 default",
         "GET /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",

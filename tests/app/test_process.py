@@ -84,10 +84,10 @@ def test_a_port_in_use_is_named() -> None:
 
 
 @contextmanager
-def started(command: list[str], folder: Path, redis_url: str) -> Iterator[tuple[str, int]]:
+def started(command: list[str], folder: Path, redis_url: str, **more: str) -> Iterator[tuple[str, int]]:
     """Run a gateway's process; give its host and port. At the end it is told to end, and must."""
     log = folder / "log"
-    settings = environment(port="0", store_url=f"file://{folder}/images", redis_url=redis_url)
+    settings = environment(port="0", store_url=f"file://{folder}/images", redis_url=redis_url, **more)
     with log.open("wb") as stderr, subprocess.Popen(command, env=settings, stderr=stderr) as process:
         try:
             yield "127.0.0.1", _port(log)

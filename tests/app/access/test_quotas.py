@@ -48,7 +48,7 @@ Labs = Callable[..., AbstractAsyncContextManager[Lab]]
 @pytest.fixture
 def labs(no_darkroom_environment: None, valkey: Redis, valkey_url: str) -> Labs:
     @asynccontextmanager
-    async def lab(**settings: object) -> AsyncIterator[Lab]:
+    async def lab(**settings: Any) -> AsyncIterator[Lab]:
         async with running(valkey_url, require_keys=True, **settings) as gateway:
             yield Lab(gateway, valkey)
 

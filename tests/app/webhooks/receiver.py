@@ -15,6 +15,7 @@ class Receiver:
         self.port = 0
         self.answers: list[bytes | None] = [OK]
         self.seen: list[tuple[dict[str, str], bytes]] = []
+        self.heard = asyncio.Event()
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -23,6 +24,7 @@ class Receiver:
             headers = {"": head.split("\r\n")[0]} | {name.lower(): value.strip() for name, _, value in lines}
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             self.seen.append((headers, body))
+            self.heard.set()
             answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
             if answer is None:
                 await reader.read()

@@ -1,7 +1,6 @@
 """One attempt, against real receivers: to the very address that was looked at, with the name's own certificate."""
 
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -33,10 +32,10 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def trusting(authority: trustme.CA) -> Iterator[ssl.SSLContext]:
+def trusting(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.create_default_context()
     authority.configure_trust(context)
-    yield context
+    return context
 
 
 def certified(authority: trustme.CA, name: str) -> ssl.SSLContext:

@@ -177,8 +177,8 @@ async def test_a_name_with_one_such_address_is_refused(address: str) -> None:
 
 async def test_names_of_this_machine_are_refused() -> None:
     for host in ("localhost", "LOCALHOST"):
+        target = parse_target(f"https://{host}/", allow_private=False)
         with pytest.raises(TargetError):
-            target = parse_target(f"https://{host}/", allow_private=False)
             await pinned_address(target, resolve_by_system, allow_private=False)
 
 
