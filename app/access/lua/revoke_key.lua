@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- KEYS[1]: the prefix of app/jobs/keys.py. ARGV: id.
 -- Returns 0 when there is no such key. A key that was revoked keeps its first time.
 local key = KEYS[1] .. 'key:' .. ARGV[1]

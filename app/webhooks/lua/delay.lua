@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- KEYS[1]: the prefix of app/jobs/keys.py. ARGV: a zset's name, job id, ms. Makes it due in so many ms, if it is there.
 local time = redis.call('TIME')
 local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=allow-oom
 -- KEYS[1]: the prefix of app/jobs/keys.py. ARGV: a zset's name, most, ms.
 -- Returns the job ids that are due, oldest first, and makes them due again after so many ms.
 local key = KEYS[1] .. ARGV[1]

@@ -10,7 +10,7 @@ from app.access.key import Role
 from app.access.key_cache import KeyCache
 from app.access.key_store import KeyStore
 from app.access.url_secret import UrlSecret
-from app.jobs.errors import QueueUnavailableError
+from app.jobs.errors import QueueUnavailableError, StorageFullError
 from app.jobs.keys import PREFIX
 from app.jobs.schema import Priority
 from app.jobs.scripts import connect
@@ -139,6 +139,18 @@ async def test_a_server_that_is_away_is_no_answer() -> None:
             await cache.find("0" * 16)
         with pytest.raises(QueueUnavailableError):
             await cache.any_exist()
+
+
+async def test_a_full_server_still_revokes(store: KeyStore, valkey: Redis) -> None:
+    record, _ = await make_key(store, "alice", Role.READ)
+    await valkey.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StorageFullError):
+            await make_key(store, "alice", Role.READ)
+        await store.revoke(record.id)
+    finally:
+        await valkey.config_set("maxmemory", 0)
+    assert [found.revoked_ms is not None for found in await store.of("alice")] == [True]
 
 
 async def test_all_gateways_have_one_url_secret(valkey: Redis) -> None:

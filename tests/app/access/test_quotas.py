@@ -123,6 +123,13 @@ async def test_a_keys_own_limits_stand_before_the_servers(labs: Labs) -> None:
         assert await lab.statuses(await lab.key("carol"), 5) == [202] * 5
 
 
+async def test_keys_with_different_limits_share_their_tenants_count(labs: Labs) -> None:
+    async with labs() as lab:
+        few, more = await lab.key("alice", requests_per_minute=2), await lab.key("alice", requests_per_minute=3)
+        assert await lab.statuses(few, 3) == [202, 202, 429]
+        assert await lab.statuses(more, 2) == [202, 429]
+
+
 async def test_a_priority_above_the_keys_own_is_refused_and_not_lowered(labs: Labs) -> None:
     async with labs() as lab:
         key = await lab.key("alice", max_priority=Priority.NORMAL)
