@@ -1,6 +1,7 @@
 """The gateway's listeners: one for its users, and one for its owner where a port of its own is set."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -21,12 +22,14 @@ def serve(app: FastAPI, settings: GatewaySettings) -> None:
         public.run()
         return
     admin = _Companion(_config(create_admin_app(app), settings, settings.admin_host, settings.admin_port))
+    # Before anything runs: a port that is taken ends the process in one line, and nothing is half started.
+    listening = admin.config.bind_socket()
     with asyncio.Runner(loop_factory=public.config.get_loop_factory()) as runner:
-        runner.run(_both(public, admin))
+        runner.run(_both(public, admin, listening))
 
 
-async def _both(public: uvicorn.Server, admin: uvicorn.Server) -> None:
-    watching = asyncio.create_task(admin.serve())
+async def _both(public: uvicorn.Server, admin: uvicorn.Server, listening: socket.socket) -> None:
+    watching = asyncio.create_task(admin.serve(sockets=[listening]))
     try:
         await public.serve()
     finally:

@@ -5,6 +5,7 @@ At least once: an attempt whose answer is lost is made again, with the same `web
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -31,7 +32,7 @@ _LOOK_AGAIN_S = 2.0
 _LEASE_S = 60.0
 _MOST_LOOKS = 200
 _MOST_MISSES = 15
-_MOST_AT_ONCE = 16
+_MOST_AT_ONCE = 64
 _IDLE_S = 0.5
 
 
@@ -57,16 +58,19 @@ class Courier:
 
     async def run(self) -> None:
         """Go on until canceled; a queue that is away is waited for."""
+        # Apart: receivers that take their time hold up other messages at most, never the looking.
+        await asyncio.gather(self._for_ever(self.look), self._for_ever(self.deliver))
+
+    async def _for_ever(self, work: Callable[[], Awaitable[int]]) -> None:
         while True:
+            moved = 0
             try:
-                moved = await self.look() + await self.deliver()
+                moved = await work()
             except QueueError as error:
                 log.warning("queue_unavailable", error=str(error))
-                moved = 0
             except Exception:
                 # As with ticking: if this loop died, nobody would see.
                 log.exception("courier_failed")
-                moved = 0
             if not moved:
                 await asyncio.sleep(_IDLE_S)
 

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_metrics_and_docs_move_and_both_ports_close(valkey_url: str, tmp_path: P
     for url in (public, admin):
         with pytest.raises(httpx.ConnectError):
             httpx.get(url)
+
+
+def test_a_taken_port_is_named_in_few_words(valkey_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        settings = environment(port="0", admin_port=port, store_url="memory://", redis_url=valkey_url)
+        ended = subprocess.run(COMMAND, env=settings, capture_output=True, text=True, timeout=60)
+    assert ended.returncode not in (0, 2)
+    assert "address already in use" in ended.stderr.lower()
+    assert "Traceback" not in ended.stderr
 
 
 def _after(url: str, admin: str) -> str:
