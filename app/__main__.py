@@ -1,8 +1,7 @@
-"""`python -m app`: settings -> create_app -> uvicorn."""
+"""`python -m app`: settings -> create_app -> serve."""
 
 import sys
 
-import uvicorn
 from prometheus_client import disable_created_metrics
 from pydantic import ValidationError
 
@@ -11,10 +10,8 @@ from app.jobs.environment import wrong_settings
 from app.jobs.logs import configure_logs
 from app.jobs.store import StoreError
 from app.main import create_app
+from app.serving import serve
 from app.settings import GatewaySettings
-
-# Without a limit, one client that stops in the middle of its body keeps the process from ending.
-_SHUTDOWN_S = 3
 
 
 def main() -> int:
@@ -27,14 +24,7 @@ def main() -> int:
         return _refuse(*wrong_settings(error))
     except (CatalogError, StoreError) as error:
         return _refuse(str(error))
-    uvicorn.run(
-        app,
-        host=settings.host,
-        port=settings.port,
-        log_level=settings.log_level,
-        access_log=False,
-        timeout_graceful_shutdown=_SHUTDOWN_S,
-    )
+    serve(app, settings)
     return 0
 
 

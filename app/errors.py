@@ -1,13 +1,18 @@
 """The gateway's one error tree and its one error body.
 
     ApiError
-    ├── InvalidRequestError       400 or 422, invalid_*, unknown_parameter, idempotency_key_reused
+    ├── InvalidRequestError       400, 408 or 422, invalid_*, unknown_parameter, over_budget,
+    │                             body_timeout, idempotency_key_reused
+    ├── UnauthorizedError         401, unauthorized: no key, or none that counts
+    ├── ForbiddenError            403, forbidden, invalid_signature
     ├── NotFoundError             404, model_not_found, image_not_found, not_found
     ├── ConflictError             409, the image is not there and will not come
     ├── GoneError                 410, image_gone, preview_gone
     ├── TooLargeError             413, payload_too_large
     ├── QueueBusyError            429, queue_full, too_many_jobs
-    └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable, job_unreadable
+    ├── RateLimitedError          429, rate_limited
+    └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable, job_unreadable,
+                                      key_unreadable
 
 The body has RFC 9457's members at the top and OpenAI's object under `error`, so that either kind of client finds its
 own. It never holds an exception's text.
@@ -71,6 +76,14 @@ class InvalidRequestError(ApiError):
     status = HTTPStatus.UNPROCESSABLE_ENTITY
 
 
+class UnauthorizedError(ApiError):
+    status = HTTPStatus.UNAUTHORIZED
+
+
+class ForbiddenError(ApiError):
+    status = HTTPStatus.FORBIDDEN
+
+
 class NotFoundError(ApiError):
     status = HTTPStatus.NOT_FOUND
 
@@ -88,6 +101,10 @@ class TooLargeError(ApiError):
 
 
 class QueueBusyError(ApiError):
+    status = HTTPStatus.TOO_MANY_REQUESTS
+
+
+class RateLimitedError(ApiError):
     status = HTTPStatus.TOO_MANY_REQUESTS
 
 

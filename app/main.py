@@ -1,18 +1,25 @@
 """The gateway's application: every object is built here, once, and handed down."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
 from importlib.metadata import version
 
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from app.access.key_cache import KeyCache
+from app.access.key_store import KeyStore
+from app.access.url_secret import UrlSecret
 from app.api import content, health, images, models
 from app.api.deps import Services
+from app.api.gatekeeper import Gatekeeper
 from app.api.handlers import add_error_handlers
+from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
-from app.errors import ANY_OTHER_ERROR
+from app.errors import ANY_OTHER_ERROR, documented
 from app.housekeeping import Housekeeping
 from app.jobs.queue import JobQueue
 from app.jobs.room import StoreRoom
@@ -23,6 +30,10 @@ from app.metrics import GatewayMetrics
 from app.middleware import RequestMiddleware
 from app.queue_watch import QueueWatch
 from app.settings import GatewaySettings
+from app.webhooks.courier import Courier
+from app.webhooks.outbox import Outbox
+from app.webhooks.sender import Sender
+from app.webhooks.target import resolve_by_system
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -38,6 +49,9 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         wait_for_disk=settings.wait_for_disk,
     )
     store = open_store(settings.store_url)
+    metrics = GatewayMetrics(CollectorRegistry())
+    keys = KeyCache(KeyStore(redis), time.monotonic)
+    url_secret = UrlSecret(redis, settings.url_secret.get_secret_value() if settings.url_secret else None)
     services = Services(
         settings=settings,
         catalog=catalog.only(settings.models) if settings.models else catalog,
@@ -45,7 +59,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         watch=QueueWatch(queue),
         store=store,
         room=StoreRoom(store, settings.min_free_mib),
-        metrics=GatewayMetrics(CollectorRegistry()),
+        metrics=metrics,
+        quotas=Quotas(redis, settings, metrics),
+        url_secret=url_secret,
+        outbox=Outbox(redis),
     )
 
     housekeeping = Housekeeping(
@@ -55,11 +72,15 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         keeping = asyncio.create_task(housekeeping.run())
-        try:
+        async with AsyncExitStack() as running:
+            running.push_async_callback(redis.aclose)
+            running.callback(keeping.cancel)
+            if settings.webhooks:
+                sender = Sender(resolve_by_system, allow_private=settings.webhook_allow_private)
+                running.push_async_callback(sender.close)
+                courier = Courier(services.outbox, sender, services.queue, url_secret, metrics.webhook_deliveries)
+                running.callback(asyncio.create_task(courier.run()).cancel)
             yield
-        finally:
-            keeping.cancel()
-            await redis.aclose()
 
     app = FastAPI(
         title="Darkroom",
@@ -69,10 +90,21 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         lifespan=lifespan,
         responses=ANY_OTHER_ERROR,
         redirect_slashes=False,
+        openapi_url="/openapi.json" if settings.admin_port is None else None,
     )
     app.state.services = services
-    for module in (images, content, models, health):
-        app.include_router(module.router)
+    for module in (images, content, models):
+        app.include_router(module.router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
+    app.include_router(health.router)
+    if settings.admin_port is None:
+        app.include_router(health.metrics_router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     add_error_handlers(app, settings.max_body_bytes)
-    app.add_middleware(RequestMiddleware, metrics=services.metrics, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(Gatekeeper, keys=keys, always_asks=settings.always_asks_for_keys)
+    # Added last, so outermost: a refusal has an id and is counted too.
+    app.add_middleware(
+        RequestMiddleware,
+        metrics=metrics,
+        max_body_bytes=settings.max_body_bytes,
+        body_timeout_s=settings.body_timeout_s,
+    )
     return app

@@ -28,6 +28,12 @@ class GatewayMetrics:
         self.jobs_reclaimed = Counter(
             "darkroom_jobs_reclaimed", "Jobs taken back from workers whose lease had ended", registry=registry
         )
+        self.rate_limited = Counter(
+            "darkroom_rate_limited", "Image requests refused for a tenant's limit", ["reason"], registry=registry
+        )
+        self.webhook_deliveries = Counter(
+            "darkroom_webhook_deliveries", "Attempts to tell of a job's end", ["outcome"], registry=registry
+        )
         self.queue_depth = Gauge(
             "darkroom_queue_depth", "Jobs waiting, of each priority", ["model", "priority"], registry=registry
         )

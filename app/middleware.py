@@ -1,8 +1,9 @@
-"""What happens to every request: an id, a cap on its body, and a measurement.
+"""What happens to every request: an id, a cap and a time limit for its body, and a measurement.
 
 Plain ASGI. Starlette has a body limit of its own, but answers in plain text where this API has one error body.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -22,10 +23,11 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 class RequestMiddleware:
     """Sets scope["state"]["request_id"]: the client's own x-request-id where it is well-formed, else a new one."""
 
-    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, max_body_bytes: int, body_timeout_s: float) -> None:
         self._app = app
         self._metrics = metrics
         self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -38,10 +40,19 @@ class RequestMiddleware:
         started_s = time.perf_counter()
         status = 500
         received_bytes = 0
+        arriving = True
+        until_s = asyncio.get_running_loop().time() + self._body_timeout_s
 
         async def receive_capped() -> Message:
-            nonlocal received_bytes
-            message = await receive()
+            nonlocal received_bytes, arriving
+            if not arriving:  # what comes now is that the client hung up, in an hour perhaps
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until_s):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408) from None
+            arriving = message.get("more_body", False)
             received_bytes += len(message.get("body", b""))
             if received_bytes > self._max_body_bytes:
                 # FastAPI turns any exception but this kind into a 400 while it reads a body.

@@ -1,9 +1,9 @@
 """What the gateway is told by its environment."""
 
 import ipaddress
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.jobs.environment import RedisUrl
@@ -21,13 +21,29 @@ class GatewaySettings(BaseSettings):
     )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    require_keys: bool = Field(
+        default=False,
+        description="Ask for keys even while none was ever made. Always so beyond loopback; elsewhere from the first.",
+    )
     allow_open_network: bool = Field(
-        default=False, description="Bind beyond loopback although nobody is asked for a key."
+        default=False, description="Beyond loopback too, ask for keys only once the first was made."
+    )
+    url_secret: SecretStr | None = Field(
+        default=None, min_length=32, description="What signs addresses; none: one is made, and kept in the queue."
+    )
+    url_lifetime_s: int = Field(default=3600, ge=1, description="Signed addresses last one to two of these.")
+    requests_per_minute: int | None = Field(default=None, ge=1, description="Image requests of one tenant.")
+    megapixel_steps_per_hour: int | None = Field(
+        default=None, ge=1, description="Width x height x steps x n of one tenant's requests, in millions."
+    )
+    max_request_megapixel_steps: int = Field(
+        default=1_200, ge=1, description="The same of one request: about ten images of 2 megapixels in 57 steps."
     )
     public_base_url: str | None = Field(
         default=None, description="What clients reach this server by; none: the address of each request."
     )
     max_body_bytes: int = Field(default=262_144, gt=0)
+    body_timeout_s: float = Field(default=30.0, gt=0, description="Longest that a request's body may take to arrive.")
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
@@ -50,6 +66,14 @@ class GatewaySettings(BaseSettings):
         description="With less than this free on the image store's disk, no jobs are accepted. A worker's 24 images in"
         " flight need some 200 MiB at 2048x2048.",
     )
+    webhooks: bool = Field(default=False, description="Tell a job's end to the address that its request names.")
+    webhook_allow_private: bool = Field(
+        default=False, description="For tests: webhooks over http and into closed networks, this machine included."
+    )
+    admin_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Where /metrics and the docs are then, and nowhere else."
+    )
+    admin_host: str = Field(default="127.0.0.1", description="Nobody is asked for a key there.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 
     @field_validator("models", mode="before")
@@ -77,14 +101,10 @@ class GatewaySettings(BaseSettings):
             raise ValueError(f"{value!r} does not start with http:// or https://")
         return value
 
-    @model_validator(mode="after")
-    def _closed_unless_asked(self) -> Self:
-        if not self.allow_open_network and not _is_loopback(self.host):
-            raise ValueError(
-                f"refusing to listen on {self.host}: everybody who reaches that address could use this server without"
-                " a key. Use 127.0.0.1, or set DARKROOM_ALLOW_OPEN_NETWORK=true where the network itself is closed."
-            )
-        return self
+    @property
+    def always_asks_for_keys(self) -> bool:
+        """Whether a key is asked for even while there is none: who reaches the server is not always its owner."""
+        return self.require_keys or not (self.allow_open_network or _is_loopback(self.host))
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,12 +2,12 @@
 
 import hashlib
 from http import HTTPStatus
-from typing import Annotated
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from app.api.deps import Services, ServicesDep, TenantDep
+from app.api.deps import Services, ServicesDep
+from app.api.links import Index, ShownTenantDep
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record
 from app.api.views import STATUS_OF
 from app.errors import ConflictError, GoneError, NotFoundError, documented
@@ -17,8 +17,6 @@ from app.jobs.store import ImageNotStoredError, preview_path
 log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
-
-Index = Annotated[int, Query(ge=0, description="Which of the job's images.")]
 
 
 @router.get(
@@ -43,7 +41,7 @@ Index = Annotated[int, Query(ge=0, description="Which of the job's images.")]
     },
 )
 async def content(
-    job_id: JobId, request: Request, services: ServicesDep, tenant: TenantDep, index: Index = 0
+    job_id: JobId, request: Request, services: ServicesDep, tenant: ShownTenantDep, index: Index = 0
 ) -> Response:
     record = await _record_with(services, tenant, job_id, index)
     if record.result is None:
@@ -85,7 +83,7 @@ async def content(
         },
     },
 )
-async def preview(job_id: JobId, services: ServicesDep, tenant: TenantDep, index: Index = 0) -> Response:
+async def preview(job_id: JobId, services: ServicesDep, tenant: ShownTenantDep, index: Index = 0) -> Response:
     """Poll it beside the job; ask for `content` once this answers 410. A job that waits for another attempt still shows
     the preview of the one before."""
     record = await _record_with(services, tenant, job_id, index)

@@ -3,15 +3,23 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request, Security
+from fastapi.security import HTTPBearer
 
+from app.access.caller import Caller
+from app.access.key import Role
+from app.access.url_secret import UrlSecret
+from app.api.gatekeeper import unauthorized
+from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
+from app.errors import ForbiddenError
 from app.jobs.queue import JobQueue
 from app.jobs.room import StoreRoom
 from app.jobs.store import ImageStore
 from app.metrics import GatewayMetrics
 from app.queue_watch import QueueWatch
 from app.settings import GatewaySettings
+from app.webhooks.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +33,15 @@ class Services:
     store: ImageStore
     room: StoreRoom
     metrics: GatewayMetrics
+    quotas: Quotas
+    url_secret: UrlSecret
+    outbox: Outbox
+
+
+# For the OpenAPI document: it is the gatekeeper who reads the header.
+_KeyDep = Annotated[
+    object, Security(HTTPBearer(auto_error=False, scheme_name="key", description="A key, `dk_<id>.<secret>`."))
+]
 
 
 # Coroutines, though they wait for nothing: FastAPI sends a plain function to a thread, which takes longer than the rest
@@ -34,12 +51,33 @@ async def _services(request: Request) -> Services:
     return services
 
 
-async def _tenant() -> str:
-    # There are no API keys yet: everyone who reaches the server is one tenant.
-    return "default"
+async def _caller(request: Request, _: _KeyDep) -> Caller:
+    # Who it is, the gatekeeper has found out.
+    caller: Caller | None = request.state.caller
+    if caller is None:
+        raise unauthorized()
+    return caller
 
 
 ServicesDep = Annotated[Services, Depends(_services)]
+CallerDep = Annotated[Caller, Depends(_caller)]
+TenantQuery = Annotated[
+    str | None,
+    Query(description="Whose job it is, where it is not the key's own tenant's: for keys with the role `admin`."),
+]
+
+
+def named_tenant(caller: Caller, tenant: str | None) -> str:
+    """Give the tenant to act for. Raises ForbiddenError, whether or not there is such a tenant."""
+    if tenant is None or tenant == caller.tenant:
+        return caller.tenant
+    if Role.ADMIN not in caller.roles:
+        raise ForbiddenError("forbidden", "acting for another tenant needs a key with the role admin", param="tenant")
+    return tenant
+
+
+async def _tenant(caller: CallerDep, tenant: TenantQuery = None) -> str:
+    return named_tenant(caller, tenant)
 
 
 async def _base_url(request: Request, services: ServicesDep) -> str:

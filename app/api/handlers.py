@@ -51,7 +51,7 @@ def add_error_handlers(app: FastAPI, max_body_bytes: int) -> None:
 
     @app.exception_handler(QueueError)
     async def on_queue_error(request: Request, error: QueueError) -> Response:
-        return error_response(_from_queue(error), _request_id(request))
+        return error_response(from_queue(error), _request_id(request))
 
     @app.exception_handler(StoreError)
     async def on_store_error(request: Request, error: StoreError) -> Response:
@@ -110,6 +110,11 @@ def _from_status(request: Request, error: HTTPException, max_body_bytes: int) ->
             return too_large(max_body_bytes)
         case HTTPStatus.BAD_REQUEST:
             return _unreadable_body()
+        case HTTPStatus.REQUEST_TIMEOUT:
+            message = "the body did not arrive in time"
+            return InvalidRequestError(
+                "body_timeout", message, status=HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}
+            )
         case status:
             return ApiError("invalid_request", HTTPStatus(status).phrase, status=HTTPStatus(status))
 
@@ -120,7 +125,8 @@ def _unreadable_body() -> ApiError:
     return InvalidRequestError("invalid_body", message, status=HTTPStatus.BAD_REQUEST)
 
 
-def _from_queue(error: QueueError) -> ApiError:
+def from_queue(error: QueueError) -> ApiError:
+    """Say to a client what the queue said to us."""
     if isinstance(error, QueueFullError | TenantFullError):
         code = "queue_full" if isinstance(error, QueueFullError) else "too_many_jobs"
         seconds = math.ceil(error.retry_after_s)

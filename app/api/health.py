@@ -12,6 +12,7 @@ from app.errors import documented
 from app.jobs.errors import QueueError
 
 router = APIRouter(tags=["operations"])
+metrics_router = APIRouter(tags=["operations"])  # which may have a port of its own
 
 
 class Alive(BaseModel):
@@ -35,7 +36,7 @@ async def readyz(services: ServicesDep) -> Ready:
     return Ready(workers=len((await services.queue.stats()).workers))
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     summary="Prometheus metrics",
     response_class=Response,

@@ -5,11 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
+from app.api.deps import CallerDep, Services, ServicesDep, TenantDep
+from app.api.links import LinksDep
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_found
 from app.api.resolve import body_sha256, to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
+from app.api.webhooks import hook_of
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import InvalidRequestError, NotFoundError, UnavailableError, documented
 from app.jobs.errors import JobNotFoundError
@@ -39,6 +41,7 @@ _ROOM_AFTER_S = 10  # somebody must make it: sooner is no use
         **documented(
             HTTPStatus.BAD_REQUEST,
             HTTPStatus.NOT_FOUND,
+            HTTPStatus.REQUEST_TIMEOUT,
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
             HTTPStatus.UNPROCESSABLE_ENTITY,
             HTTPStatus.TOO_MANY_REQUESTS,
@@ -56,8 +59,9 @@ _ROOM_AFTER_S = 10  # somebody must make it: sooner is no use
 async def submit(
     image_request: ImageRequest,
     services: ServicesDep,
+    caller: CallerDep,
     tenant: TenantDep,
-    base_url: BaseUrlDep,
+    links: LinksDep,
     response: Response,
     idempotency_key: IdempotencyKey = None,
 ) -> ImageJobView:
@@ -77,13 +81,17 @@ async def submit(
     if await services.room.is_full():
         message = "The image store's disk is full; try again later."
         raise UnavailableError("storage_full", message, headers={"Retry-After": str(_ROOM_AFTER_S)})
+    hook = hook_of(image_request, job, links.job(job.id), settings)
+    await services.quotas.charge(caller, job)
+    if hook is not None:
+        await services.outbox.register(hook)
     idempotency = Idempotency(idempotency_key, body_sha256(image_request)) if idempotency_key else None
     job_id = await services.queue.submit(job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency)
     if job_id == job.id:
         services.metrics.jobs_submitted.labels(job.model, "native").inc()
     else:
         response.headers["Idempotency-Replayed"] = "true"
-    view = job_view(await services.queue.read(tenant, job_id), base_url)
+    view = job_view(await services.queue.read(tenant, job_id), links)
     response.headers["Location"] = view.urls.self
     response.headers["Retry-After"] = str(POLL_AFTER_S)
     return view
@@ -97,7 +105,7 @@ async def submit(
 async def list_jobs(
     services: ServicesDep,
     tenant: TenantDep,
-    base_url: BaseUrlDep,
+    links: LinksDep,
     limit: Annotated[int, Query(ge=1, le=100, description="Most jobs on a page.")] = 20,
     after: Annotated[str, Query(max_length=64, description="The `next_after` of the page before.")] = "",
     status: Annotated[Status | None, Query(description="Only jobs with this status.")] = None,
@@ -109,7 +117,7 @@ async def list_jobs(
     except JobNotFoundError:
         raise InvalidRequestError("invalid_after", f"there is no job {after!r} to start after", param="after") from None
     return ImageJobList(
-        data=[job_view(record, base_url) for record in page.records],
+        data=[job_view(record, links) for record in page.records],
         has_more=page.next_after is not None,
         next_after=page.next_after,
     )
@@ -120,8 +128,8 @@ async def list_jobs(
     summary="Read a job",
     responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep) -> ImageJobView:
-    return job_view(await find_record(services, tenant, job_id), base_url)
+async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
+    return job_view(await find_record(services, tenant, job_id), links)
 
 
 @router.post(
@@ -129,7 +137,7 @@ async def read(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url
     summary="Cancel a job",
     responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
 )
-async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep) -> ImageJobView:
+async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
     try:
         ended = await services.queue.cancel(tenant, job_id)
@@ -138,7 +146,7 @@ async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_u
     record = await find_record(services, tenant, job_id)
     if ended:  # what a worker holds is counted by that worker
         services.metrics.jobs_finished.labels(record.job.model, "canceled", "").inc()
-    return job_view(record, base_url)
+    return job_view(record, links)
 
 
 def _card(services: Services, name: str | None) -> ModelCard:

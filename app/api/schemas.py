@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from enum import StrEnum
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -38,6 +39,12 @@ Text = Annotated[str, AfterValidator(_writable)]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64), AfterValidator(_writable)]
 MetadataValue = Annotated[str, StringConstraints(max_length=512), AfterValidator(_writable)]
 Count = Annotated[int, Field(ge=1, le=MAX_INT)]
+
+
+class WebhookEvent(StrEnum):
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
 
 
 def invalid(code: str, message: str, param: str | None = None) -> PydanticCustomError:
@@ -109,6 +116,12 @@ class ImageRequest(BaseModel):
         description="Seconds from submission: a wish, not a limit. Work nears the front as its deadline nears; a job"
         " that is late is still finished.",
     )
+    webhook_url: str | None = Field(
+        default=None, description="Where to post when the job has ended: https, a public address. Not on every server."
+    )
+    webhook_events: Annotated[tuple[Annotated[WebhookEvent, Field(strict=False)], ...], Field(strict=False)] = Field(
+        default=(), description="Of which ends to tell; none: of all. Needs `webhook_url`."
+    )
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] = Field(
         default_factory=dict, description="Your own words about the job, given back with it."
     )
@@ -142,6 +155,8 @@ class ImageRequest(BaseModel):
             raise invalid("invalid_size", "width and height go together", "height" if self.height is None else "width")
         if self.output_compression is not None and self.output_format is OutputFormat.PNG:
             raise invalid("invalid_output_compression", "png loses nothing; ask for jpeg or webp", "output_compression")
+        if self.webhook_events and self.webhook_url is None:
+            raise invalid("invalid_webhook_events", "webhook_events goes with a webhook_url", "webhook_events")
         if self.seed is not None and self.seed + self.n - 1 > MAX_INT:
             raise invalid("invalid_seed", f"the last image's seed would be above {MAX_INT}", "seed")
         return self

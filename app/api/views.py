@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.api.links import Links
 from app.catalog.catalog import Family, Guidance, Limits, Recommended
 from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Priority, Stage
 
@@ -168,10 +169,10 @@ class ModelList(BaseModel):
     data: list[ModelView]
 
 
-def job_view(record: JobRecord, base_url: str) -> ImageJobView:
-    """Show a record to its owner. base_url: scheme and host, no slash at the end."""
+def job_view(record: JobRecord, links: Links) -> ImageJobView:
+    """Show a record to its owner."""
     job, result, status = record.job, record.result, STATUS_OF[record.state]
-    self_url = f"{base_url}/v1/images/{job.id}"
+    self_url = links.job(job.id)
     seconds = result.seconds if result else None
     return ImageJobView(
         id=job.id,
@@ -184,7 +185,9 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
         progress=_progress(record),
         queue=QueueView(position=record.position or 0, eta_seconds=record.start_in_s or 0),
         data=[
-            ImageView(url=f"{self_url}/content?index={image.index}", **image.model_dump(exclude={"path"}))
+            ImageView(
+                url=links.picture("content", job.tenant, job.id, image.index), **image.model_dump(exclude={"path"})
+            )
             for image in (result.images if result else ())
         ],
         parameters=ParametersView(
@@ -208,8 +211,8 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
         metadata=job.metadata,
         urls=UrlsView(
             self=self_url,
-            content=f"{self_url}/content",
-            preview=f"{self_url}/preview",
+            content=links.picture("content", job.tenant, job.id),
+            preview=links.picture("preview", job.tenant, job.id),
             cancel=f"{self_url}/cancel",
         ),
     )

@@ -15,7 +15,9 @@ _POLL_EVERY_S = 0.2
 _FORMATS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
-async def generate_picture(url: str, request: Mapping[str, object], output: Path | None) -> None:
+async def generate_picture(
+    url: str, request: Mapping[str, object], output: Path | None, *, api_key: str | None = None
+) -> None:
     """Ask, show the progress, and save; the file's ending says its format. Raises ServerError or UsageError.
 
     Canceling this cancels the job.
@@ -25,7 +27,7 @@ async def generate_picture(url: str, request: Mapping[str, object], output: Path
         raise UsageError(f"--output: {output} should end in one of {', '.join(_FORMATS)}")
     if output is not None and not output.parent.is_dir():
         raise UsageError(f"--output: there is no folder {output.parent}")
-    async with ImageClient(url) as client:
+    async with ImageClient(url, api_key=api_key) as client:
         job = await client.submit({**request, "output_format": _FORMATS[suffix]})
         try:
             job = await _watch(client, job)

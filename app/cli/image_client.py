@@ -79,10 +79,11 @@ class _AwayError(ServerError):
 class ImageClient:
     """Submit, watch and fetch. Every method raises ServerError, in words for the user."""
 
-    def __init__(self, url: str, *, trust_env: bool = True) -> None:
+    def __init__(self, url: str, *, api_key: str | None = None, trust_env: bool = True) -> None:
         """trust_env: heed the environment's proxies; not for a gateway on this machine."""
         self._url = url
-        self._http = httpx.AsyncClient(base_url=url, timeout=30.0, trust_env=trust_env)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.AsyncClient(base_url=url, headers=headers, timeout=30.0, trust_env=trust_env)
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from app.cli.generate import generate_picture
 from app.cli.gpus import free_gpus
 from app.cli.interrupts import interrupts
 from app.cli.jobs import jobs_command
+from app.cli.keys import keys_command
 from app.cli.plain_words import in_plain_words
 from app.cli.python_module import module_command, module_environment
 from app.cli.stack import Stack, StackOptions
@@ -36,6 +37,7 @@ def main() -> None:
     # What follows the name is the benchmark's own business, --help included.
     cli.command(context_settings={"allow_extra_args": True, "allow_interspersed_args": False})(bench)
     cli.add_typer(jobs_command(), name="jobs")
+    cli.add_typer(keys_command(), name="keys")
     cli()
 
 
@@ -104,6 +106,9 @@ def generate(
         typer.Option("--output", "-o", help="A .png, .jpg or .webp file. Default: MODEL-SEED.png.", show_default=False),
     ] = None,
     url: Annotated[str, typer.Option(envvar="DARKROOM_URL", help="The running server.")] = "http://127.0.0.1:8000",
+    api_key: Annotated[
+        str | None, typer.Option(envvar="DARKROOM_API_KEY", help="Where the server asks for one.", show_default=False)
+    ] = None,
 ) -> None:
     """Draw one picture with a running server, and save it."""
     request = {
@@ -115,7 +120,7 @@ def generate(
         "size": size,
     }
     with in_plain_words():
-        asyncio.run(generate_picture(url, request, output))
+        asyncio.run(generate_picture(url, request, output, api_key=api_key))
 
 
 def demo(

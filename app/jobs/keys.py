@@ -19,7 +19,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | debts:<lane>        | zset    | flow without queued jobs -> virtual time it is ahead to       | until then           |
 | weights             | hash    | tenant -> its share, where that is not 1                      | always               |
 | lanes               | set     | lanes that ever had a job; a lane is a model                  | always               |
-| lane:<lane>         | hash    | queued, high, normal, low: queued jobs, by priority too;       | always               |
+| lane:<lane>         | hash    | queued, high, normal, low: queued jobs, by priority too;      | always               |
 |                     |         | work_ms: their cost; held: jobs in progress;                  |                      |
 |                     |         | pace_claims, pace_ms, last_ms: how fast they go;              |                      |
 |                     |         | promised_ms: the last place promised to who was refused       |                      |

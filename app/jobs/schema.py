@@ -105,8 +105,6 @@ class ImageJob(_Message):
     deadline_s: float | None = Field(default=None, description="From submission: a wish; a late job is still finished.")
     metadata: dict[str, str]
     warnings: tuple[Advice, ...] = ()
-    webhook_url: str | None = None
-    webhook_events: tuple[str, ...] = ()
 
     @property
     def seeds(self) -> range:

@@ -191,6 +191,14 @@ BAD_FIELDS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "422 unknown_parameter deadline": [
         ({"deadline": 60}, "unknown parameter 'deadline'; did you mean 'deadline_seconds'?")
     ],
+    "422 invalid_webhook_url webhook_url": [
+        ({"webhook_url": "https://hooks.test/"}, "sends no webhooks"),
+        ({"webhook_url": 7}, "valid string"),
+    ],
+    "422 invalid_webhook_events webhook_events": [
+        ({"webhook_events": ["completed"]}, "goes with a webhook_url"),
+        ({"webhook_url": "https://hooks.test/", "webhook_events": ["painted"]}, "'completed', 'failed' or 'canceled'"),
+    ],
     "422 invalid_metadata metadata": [
         ({"metadata": None}, "valid dictionary"),
         ({"metadata": []}, "valid dictionary"),

@@ -75,6 +75,7 @@ async def test_it_says_so_and_heals_by_itself(gateway: Gateway, server: Server) 
 
 
 async def test_a_bad_request_is_bad_whether_or_not_the_queue_is_there(gateway: Gateway, server: Server) -> None:
+    await gateway.client.get("/v1/images")  # that nobody needs a key is remembered for some seconds
     server.kill()
     assert (await gateway.post({"prompt": ""})).status_code == 422
     assert (await gateway.post({"prompt": "a ring", "model": "nothing"})).status_code == 404

@@ -38,10 +38,7 @@ def environment(**settings: str) -> dict[str, str]:
         ({"store_url": "ftp://host/a"}, ["gateway: cannot open the image store 'ftp://host/a': "]),
         ({"store_url": "file:///proc/nowhere"}, ["gateway: cannot open the image store 'file:///proc/nowhere': "]),
         ({"redis_url": "redis://:secret@host:port"}, ["gateway: DARKROOM_REDIS_URL: write it as redis://HOST:PORT/DB"]),
-        (
-            {"host": "0.0.0.0", "redis_url": "redis://:secret@host"},  # noqa: S104
-            ["gateway: refusing to listen on 0.0.0.0: everybody who reaches that address"],
-        ),
+        ({"url_secret": "a secret"}, ["gateway: DARKROOM_URL_SECRET: Value should have at least 32 items"]),
         (
             {"port": "70000", "max_queued": "0"},
             ["gateway: DARKROOM_PORT: Input should be less", "gateway: DARKROOM_MAX_QUEUED: Input should be greater"],
@@ -87,10 +84,10 @@ def test_a_port_in_use_is_named() -> None:
 
 
 @contextmanager
-def started(command: list[str], folder: Path, redis_url: str) -> Iterator[tuple[str, int]]:
+def started(command: list[str], folder: Path, redis_url: str, **more: str) -> Iterator[tuple[str, int]]:
     """Run a gateway's process; give its host and port. At the end it is told to end, and must."""
     log = folder / "log"
-    settings = environment(port="0", store_url=f"file://{folder}/images", redis_url=redis_url)
+    settings = environment(port="0", store_url=f"file://{folder}/images", redis_url=redis_url, **more)
     with log.open("wb") as stderr, subprocess.Popen(command, env=settings, stderr=stderr) as process:
         try:
             yield "127.0.0.1", _port(log)
@@ -250,7 +247,7 @@ async def test_a_client_that_hangs_up_in_its_body_changes_nothing(
 
 
 def test_a_client_that_stalls_does_not_keep_the_process_from_ending(valkey_url: str, tmp_path: Path) -> None:
-    impatient = "import app.__main__ as gateway; gateway._SHUTDOWN_S = 0.1; gateway.main()"
+    impatient = "import app.serving as serving, app.__main__ as gateway; serving._SHUTDOWN_S = 0.1; gateway.main()"
     head = b"POST /v1/images HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 15\r\n"
     with started([sys.executable, "-c", impatient], tmp_path, valkey_url) as address:
         client = socket.create_connection(address, timeout=10)

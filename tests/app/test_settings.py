@@ -12,25 +12,26 @@ def test_nothing_said() -> None:
     settings = GatewaySettings()
     assert (settings.host, settings.port, settings.allow_open_network) == ("127.0.0.1", 8000, False)
     assert settings.models == ()
+    assert not settings.always_asks_for_keys
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.9.10", "::1", "localhost"])
 def test_loopback_is_open(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("DARKROOM_HOST", host)
-    assert GatewaySettings().host == host
+    assert not GatewaySettings().always_asks_for_keys
+    monkeypatch.setenv("DARKROOM_REQUIRE_KEYS", "true")
+    assert GatewaySettings().always_asks_for_keys
 
 
 @pytest.mark.parametrize(
     "host",
     ["0.0.0.0", "::", "", "*", "192.168.1.5", "10.0.0.1", "169.254.1.1", "localhost.example.com", "127.0.0.1.nip.io"],  # noqa: S104
 )
-def test_any_other_address_is_refused_unless_asked(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_any_other_address_asks_for_keys_unless_told(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.setenv("DARKROOM_HOST", host)
-    with pytest.raises(ValidationError, match="refusing to listen on") as caught:
-        GatewaySettings()
-    assert "DARKROOM_ALLOW_OPEN_NETWORK=true" in str(caught.value)
+    assert GatewaySettings().always_asks_for_keys
     monkeypatch.setenv("DARKROOM_ALLOW_OPEN_NETWORK", "true")
-    assert GatewaySettings().host == host
+    assert not GatewaySettings().always_asks_for_keys
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,14 @@ def test_models_are_split_at_commas_and_folders_dropped(
         ("MAX_IMAGES_PER_REQUEST", "0", "greater than or equal to 1"),
         ("MAX_QUEUED", "0", "greater than or equal to 1"),
         ("ALLOW_OPEN_NETWORK", "perhaps", "valid boolean"),
+        ("REQUIRE_KEYS", "perhaps", "valid boolean"),
+        ("URL_SECRET", "too short", "at least 32"),
+        ("URL_LIFETIME_S", "0", "greater than or equal to 1"),
+        ("REQUESTS_PER_MINUTE", "0", "greater than or equal to 1"),
+        ("MEGAPIXEL_STEPS_PER_HOUR", "0", "greater than or equal to 1"),
+        ("MAX_REQUEST_MEGAPIXEL_STEPS", "0", "greater than or equal to 1"),
+        ("BODY_TIMEOUT_S", "0", "greater than 0"),
+        ("ADMIN_PORT", "65536", "less than or equal to 65535"),
         ("LOG_LEVEL", "loud", "'debug', 'info', 'warning', 'error' or 'critical'"),
         ("PUBLIC_BASE_URL", "example.com", "'example.com' does not start with http:// or https://"),
         ("REDIS_URL", "localhost:6379", "write it as redis://HOST:PORT/DB"),

@@ -17,6 +17,7 @@ OFFENCES = {
     "contract-is-a-leaf": ("app/jobs/keys.py", "import app.settings"),
     "engine-knows-no-redis": ("workers/engine/request.py", "import redis"),
     "scheduler-has-no-tensors": ("workers/engine/scheduler.py", "import workers.engine.sampling"),
+    "access-is-light": ("app/access/key.py", "import httpx"),
     "gateway-layers": ("app/catalog/catalog.py", "import app.api.deps"),
     "worker-layers": ("workers/pipelines/pixels.py", "import workers.worker"),
     "cli-speaks-http": ("app/cli/generate.py", "import app.api.schemas"),

@@ -41,8 +41,6 @@ LATER: dict[str, dict[str, Any]] = {
         "priority": "normal",
         "deadline_s": None,
         "warnings": [],
-        "webhook_url": None,
-        "webhook_events": [],
     },
     "job_result": {"gpu_s": 0.0, "resumed_steps": 0, "redone_steps": 0},
     "worker_info": {"memory_used_bytes": None, "step_times": []},
@@ -68,8 +66,6 @@ JOB = ImageJob(
     deadline_s=2.5,
     metadata={"order": "7"},
     warnings=(Advice(code="steps_few", message="4 steps are few; try 20.", param="num_inference_steps"),),
-    webhook_url="https://example.org/hook",
-    webhook_events=("completed",),
 )
 PROGRESS = Progress(stage=Stage.DENOISE, step=7, total_steps=40)
 ERROR = JobError(code=ErrorCode.OUT_OF_MEMORY, message="The device's memory is full.", retryable=True)

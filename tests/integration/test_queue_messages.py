@@ -24,7 +24,7 @@ from tests.integration.queue_lab import (
 )
 
 Spoil = Callable[[str], str | bytes]
-LATER_FIELDS = {"priority", "deadline_s", "warnings", "webhook_url", "webhook_events"}
+LATER_FIELDS = {"priority", "deadline_s", "warnings"}
 
 
 def newer(message: str) -> str:

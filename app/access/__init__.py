@@ -1,0 +1,1 @@
+"""Who may do what: API keys, the tenants and roles behind them, and signed addresses."""

@@ -1,0 +1,1 @@
+"""Telling others that a job has ended: where to, how safely, how often."""
