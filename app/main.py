@@ -9,6 +9,8 @@ import structlog
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from app.advice.advisor import Advisor
+from app.advice.prompt_tokenizers import PromptTokenizers
 from app.api import content, health, images, models
 from app.api.deps import Services
 from app.api.handlers import add_error_handlers
@@ -37,6 +39,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         queue=JobQueue(redis, max_queued=settings.max_queued),
         store=open_store(settings.store_url),
         metrics=GatewayMetrics(CollectorRegistry()),
+        advisor=Advisor(PromptTokenizers(settings.model_folders)),
     )
 
     @asynccontextmanager

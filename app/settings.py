@@ -1,6 +1,7 @@
 """What the gateway is told by its environment."""
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -19,6 +20,11 @@ class GatewaySettings(BaseSettings):
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Models offered, comma-separated; none: every model of the catalog."
     )
+    model_folders: Annotated[dict[str, Path], NoDecode] = Field(
+        default={},
+        validation_alias="DARKROOM_MODELS",
+        description="Folders of the NAME=/folder entries of `models`: only their tokenizers are read.",
+    )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     allow_open_network: bool = Field(
@@ -36,10 +42,18 @@ class GatewaySettings(BaseSettings):
     @field_validator("models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        # A worker's list may say NAME=/folder; only names matter here.
+        # A worker's list may say NAME=/folder; see model_folders.
         if not isinstance(value, str):
             return value
         return tuple(name for part in value.split(",") if (name := part.partition("=")[0].strip()))
+
+    @field_validator("model_folders", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = (part.partition("=") for part in value.split(","))
+        return {name.strip(): folder.strip() for name, _, folder in pairs if folder.strip()}
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.advice.advisor import Advisor
 from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
 from app.jobs.store import ImageStore
@@ -21,6 +22,7 @@ class Services:
     queue: JobQueue
     store: ImageStore
     metrics: GatewayMetrics
+    advisor: Advisor
 
 
 # Coroutines, though they wait for nothing: FastAPI sends a plain function to a thread, which takes longer than the rest

@@ -5,13 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
+from app.api.accept import accept
+from app.api.deps import BaseUrlDep, ServicesDep, TenantDep
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_found
-from app.api.resolve import to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
-from app.catalog.catalog import ModelCard, UnknownModelError
-from app.errors import InvalidRequestError, NotFoundError, documented
+from app.errors import InvalidRequestError, documented
 from app.jobs.errors import JobNotFoundError
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
@@ -43,17 +42,8 @@ async def submit(
     image_request: ImageRequest, services: ServicesDep, tenant: TenantDep, base_url: BaseUrlDep, response: Response
 ) -> ImageJobView:
     """Queue a job and answer at once. Poll the `Location` until its `status` is completed, failed or canceled."""
-    settings = services.settings
-    job = to_job(
-        image_request,
-        _card(services, image_request.model),
-        tenant,
-        max_prompt_chars=settings.max_prompt_chars,
-        max_images=settings.max_images_per_request,
-    )
-    await services.queue.submit(job)
-    services.metrics.jobs_submitted.labels(job.model, "native").inc()
-    view = job_view(await services.queue.read(tenant, job.id), base_url)
+    job, warnings = await accept(services, tenant, image_request, "native")
+    view = job_view(await services.queue.read(tenant, job.id), base_url, warnings)
     response.headers["Location"] = view.urls.self
     response.headers["Retry-After"] = str(POLL_AFTER_S)
     return view
@@ -106,15 +96,3 @@ async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, base_u
     except JobNotFoundError:
         raise not_found() from None
     return job_view(await find_record(services, tenant, job_id), base_url)
-
-
-def _card(services: Services, name: str | None) -> ModelCard:
-    catalog = services.catalog
-    try:
-        return catalog[next(iter(catalog)) if name is None else name]
-    except UnknownModelError as error:
-        raise NotFoundError(
-            "model_not_found",
-            f"there is no model {error.name[:128]!r} here; known: {', '.join(error.known)}",
-            param="model",
-        ) from None

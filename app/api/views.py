@@ -1,11 +1,13 @@
 """The public JSON that a client gets: a job, a list of them, the models."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from app.advice.advice import Advice
 from app.catalog.catalog import Family, Guidance, Limits, Recommended
 from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Priority, Stage
 
@@ -124,6 +126,7 @@ class ImageJobView(BaseModel):
     parameters: ParametersView
     timings: TimingsView
     usage: UsageView
+    warnings: list[Advice] = Field(description="What the request may not do as its author thinks; drawn all the same.")
     error: JobErrorView | None
     metadata: dict[str, str]
     urls: UrlsView
@@ -167,7 +170,7 @@ class ModelList(BaseModel):
     data: list[ModelView]
 
 
-def job_view(record: JobRecord, base_url: str) -> ImageJobView:
+def job_view(record: JobRecord, base_url: str, warnings: Sequence[Advice] = ()) -> ImageJobView:
     """Show a record to its owner. base_url: scheme and host, no slash at the end."""
     job, result, status = record.job, record.result, STATUS_OF[record.state]
     self_url = f"{base_url}/v1/images/{job.id}"
@@ -203,6 +206,7 @@ def job_view(record: JobRecord, base_url: str) -> ImageJobView:
             total_seconds=_seconds(record.submitted_ms, record.finished_ms),
         ),
         usage=UsageView(denoise_steps=result.denoise_steps if result else 0),
+        warnings=list(warnings),
         error=JobErrorView(**record.error.model_dump()) if record.error and status is Status.FAILED else None,
         metadata=job.metadata,
         urls=UrlsView(

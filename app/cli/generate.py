@@ -1,6 +1,7 @@
 """One picture from a running server."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ async def generate_picture(url: str, request: Mapping[str, object], output: Path
         raise UsageError(f"--output: there is no folder {output.parent}")
     async with ImageClient(url) as client:
         job = await client.submit({**request, "output_format": _FORMATS[suffix]})
+        for advice in job.warnings:
+            print(f"Note: {advice.message}", file=sys.stderr)
         try:
             job = await _watch(client, job)
         except asyncio.CancelledError:
