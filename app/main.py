@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from app.advice.advisor import Advisor
 from app.advice.prompt_tokenizers import PromptTokenizers
-from app.api import content, health, images, models
+from app.api import a1111, content, health, hf, images, models, openai
+from app.api.chosen_models import ChosenModels
 from app.api.deps import Services
 from app.api.handlers import add_error_handlers
 from app.catalog.catalog import Catalog
@@ -40,6 +41,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         store=open_store(settings.store_url),
         metrics=GatewayMetrics(CollectorRegistry()),
         advisor=Advisor(PromptTokenizers(settings.model_folders)),
+        chosen_models=ChosenModels(redis),
     )
 
     @asynccontextmanager
@@ -61,7 +63,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.services = services
-    for module in (images, content, models, health):
+    for module in (images, content, models, openai, hf, a1111, health):
         app.include_router(module.router)
     add_error_handlers(app, settings.max_body_bytes)
     app.add_middleware(RequestMiddleware, metrics=services.metrics, max_body_bytes=settings.max_body_bytes)

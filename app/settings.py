@@ -36,6 +36,9 @@ class GatewaySettings(BaseSettings):
     max_body_bytes: int = Field(default=262_144, gt=0)
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
+    wait_timeout_s: float = Field(
+        default=300.0, gt=0, description="Longest that a synchronous API waits for its picture before it gives up."
+    )
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = "info"
 

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from app.advice.advisor import Advisor
+from app.api.chosen_models import ChosenModels
 from app.catalog.catalog import Catalog
 from app.jobs.queue import JobQueue
 from app.jobs.store import ImageStore
@@ -23,6 +24,7 @@ class Services:
     store: ImageStore
     metrics: GatewayMetrics
     advisor: Advisor
+    chosen_models: ChosenModels
 
 
 # Coroutines, though they wait for nothing: FastAPI sends a plain function to a thread, which takes longer than the rest
