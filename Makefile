@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -52,6 +52,9 @@ evaluate: .venv/.dev  ## how well the bundled models draw what held-out prompts 
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install
+
+test-clients: .venv/.dev  ## LiteLLM and LangChain, in an environment of their own
+	$(BIN)/python -m pytest -m clients
 
 test-bench: .venv/.dev  ## the serve benchmark from end to end, a few requests only
 	$(BIN)/python -m pytest -m bench

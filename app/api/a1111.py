@@ -19,7 +19,7 @@ from app.api.accept import find_card
 from app.api.deps import Services, ServicesDep, TenantDep
 from app.api.pictures import read_picture
 from app.api.schemas import Text
-from app.api.synchronous import draw, image_request
+from app.api.synchronous import ERRORS, draw, image_request
 from app.errors import documented
 from app.jobs.schema import ImageJob, JobRecord, JobState
 from app.jobs.store import ImageNotStoredError, preview_path
@@ -108,12 +108,19 @@ async def options(services: ServicesDep, tenant: TenantDep) -> Options:
 @router.post(
     "/options",
     summary="Choose the model to draw with",
-    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=documented(
+        HTTPStatus.BAD_REQUEST,
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
 )
-async def set_options(options: Options, services: ServicesDep, tenant: TenantDep) -> None:
+async def set_options(options: Options, services: ServicesDep, tenant: TenantDep) -> Options:
     if options.sd_model_checkpoint is not None:
         card = find_card(services, options.sd_model_checkpoint)
         await services.chosen_models.set(tenant, card.name)
+    return Options(sd_model_checkpoint=await _model(services, tenant))
 
 
 @router.get("/sd-models", summary="List models")
@@ -129,19 +136,7 @@ async def samplers() -> list[Sampler]:
 @router.post(
     "/txt2img",
     summary="Draw images and wait for them, as A1111 does",
-    responses=documented(
-        HTTPStatus.BAD_REQUEST,
-        HTTPStatus.NOT_FOUND,
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.CONFLICT,
-        HTTPStatus.GONE,
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        HTTPStatus.UNPROCESSABLE_ENTITY,
-        HTTPStatus.TOO_MANY_REQUESTS,
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-        HTTPStatus.SERVICE_UNAVAILABLE,
-        HTTPStatus.GATEWAY_TIMEOUT,
-    ),
+    responses=ERRORS,
 )
 async def txt2img(body: Txt2ImgRequest, request: Request, services: ServicesDep, tenant: TenantDep) -> Txt2Img:
     """What is left out takes the model's default, not A1111's."""
@@ -167,7 +162,9 @@ async def txt2img(body: Txt2ImgRequest, request: Request, services: ServicesDep,
 
 
 @router.get(
-    "/progress", summary="See how the newest job develops", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE)
+    "/progress",
+    summary="See how the newest job develops",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def progress(
     services: ServicesDep,
@@ -181,9 +178,10 @@ async def progress(
 
 
 @router.post("/interrupt", summary="Cancel this API's jobs", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
-async def interrupt(services: ServicesDep, tenant: TenantDep) -> None:
+async def interrupt(services: ServicesDep, tenant: TenantDep) -> dict[str, str]:
     async for record in _jobs(services, tenant, JobState.QUEUED, JobState.DELAYED, JobState.IN_PROGRESS):
         await services.queue.cancel(tenant, record.job.id)
+    return {}
 
 
 async def _model(services: Services, tenant: str) -> str:

@@ -3,7 +3,6 @@
 https://huggingface.co/docs/inference-providers/tasks/text-to-image
 """
 
-from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request, Response
@@ -12,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.deps import ServicesDep, TenantDep
 from app.api.pictures import read_picture
 from app.api.schemas import Text
-from app.api.synchronous import draw, image_request
-from app.errors import InvalidRequestError, documented
+from app.api.synchronous import ERRORS, draw, image_request
+from app.errors import InvalidRequestError
 
 router = APIRouter(prefix="/hf", tags=["compatible with other APIs"])
 
@@ -32,19 +31,7 @@ class HFRequest(BaseModel):
     summary="Draw an image and wait for its bytes, as a Hugging Face endpoint does",
     response_class=Response,
     responses={
-        **documented(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.GONE,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.TOO_MANY_REQUESTS,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            HTTPStatus.GATEWAY_TIMEOUT,
-        ),
+        **ERRORS,
         200: {
             "description": "The image.",
             "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},

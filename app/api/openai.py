@@ -8,7 +8,6 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
-from http import HTTPStatus
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -20,10 +19,10 @@ from app.api.accept import accept
 from app.api.deps import BaseUrlDep, Services, ServicesDep, TenantDep
 from app.api.pictures import read_picture
 from app.api.schemas import ALIASES, ImageRequest
-from app.api.synchronous import canceled_if_given_up, draw, finished
+from app.api.synchronous import ERRORS, canceled_if_given_up, draw, finished
 from app.api.views import job_view
 from app.api.waiting import looks
-from app.errors import ApiError, ClientLeftError, documented, error_body
+from app.errors import ApiError, ClientLeftError, error_body
 from app.jobs.schema import ImageJob, JobRecord, OutputFormat
 from app.jobs.store import ImageNotStoredError, preview_path
 
@@ -85,19 +84,7 @@ class OpenAIImages(BaseModel):
     response_model=OpenAIImages,
     response_model_exclude_none=True,
     responses={
-        **documented(
-            HTTPStatus.BAD_REQUEST,
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.REQUEST_TIMEOUT,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.GONE,
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.TOO_MANY_REQUESTS,
-            HTTPStatus.INTERNAL_SERVER_ERROR,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            HTTPStatus.GATEWAY_TIMEOUT,
-        ),
+        **ERRORS,
         200: {"description": "The images; with `stream`, events.", "content": {"text/event-stream": {}}},
     },
 )

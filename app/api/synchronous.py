@@ -16,8 +16,23 @@ from app.api.accept import accept
 from app.api.deps import Services
 from app.api.schemas import ImageRequest
 from app.api.waiting import wait_for_end
-from app.errors import NO_RETRY, ClientLeftError, ConflictError, JobFailedError, WaitTimeoutError
+from app.errors import NO_RETRY, ClientLeftError, ConflictError, JobFailedError, WaitTimeoutError, documented
 from app.jobs.schema import ImageFile, ImageJob, JobRecord, JobState
+
+# What a route that waits may answer instead of pictures.
+ERRORS = documented(
+    HTTPStatus.BAD_REQUEST,
+    HTTPStatus.NOT_FOUND,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.CONFLICT,
+    HTTPStatus.GONE,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNPROCESSABLE_ENTITY,
+    HTTPStatus.TOO_MANY_REQUESTS,
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+)
 
 
 @dataclass(frozen=True, slots=True)
