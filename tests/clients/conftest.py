@@ -16,9 +16,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Its base URL. Previews come often, since the bundled models are quick."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("DARKROOM_PREVIEW_EVERY_S", "0.05")
+        environment.setenv("DARKROOM_CALIBRATION_S", "0")
         up = Up(tmp_path_factory.mktemp("up"), "--model", "tiny-flux-dev", "--model", "tiny-sd3")
     try:
-        up.wait_until_ready()
+        up.wait_until_ready(within_s=200)
         yield up.url
     finally:
         up.end()

@@ -14,6 +14,8 @@ from tests.clients.conftest import PROMPT, newest
 from tests.clients.pictures import same
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # three models may take long to load where others work too
+
 # Without credentials it sends the header empty.
 HEADERS = {"authorization": ""}
 

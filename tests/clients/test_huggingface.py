@@ -9,6 +9,8 @@ from huggingface_hub.errors import HfHubHTTPError
 from tests.clients.conftest import PROMPT
 from tests.clients.pictures import same
 
+pytestmark = pytest.mark.timeout(300)  # three models may take long to load where others work too
+
 
 @pytest.mark.parametrize("path", ["hf/tiny-flux-schnell", "hf/models/tiny-flux-schnell"])
 def test_text_to_image(server: str, picture: bytes, path: str) -> None:

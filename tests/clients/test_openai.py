@@ -14,6 +14,8 @@ from tests.clients.conftest import PROMPT, newest
 from tests.clients.pictures import difference, same
 from tests.processes import wait_until
 
+pytestmark = pytest.mark.timeout(300)  # three models may take long to load where others work too
+
 MODEL = "tiny-flux-schnell"
 SEEDED = {"seed": 7}
 SLOW = {"num_inference_steps": 100, "size": "512x512"}  # half a minute: never waited for
