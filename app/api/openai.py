@@ -29,6 +29,7 @@ from app.jobs.store import ImageNotStoredError, preview_path
 router = APIRouter(prefix="/v1/images", tags=["compatible with other APIs"])
 
 _KEEP_ALIVE_EVERY_S = 15.0
+_UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is for nginx
 
 
 class OpenAIImageRequest(ImageRequest):
@@ -94,7 +95,7 @@ async def generate(
     """Leaving before the answer cancels the job, unless there is an `Idempotency-Key`."""
     if body.stream:
         job, _ = await accept(services, tenant, body, "openai")
-        return EventSourceResponse(_events(request, services, job, body.partial_images))
+        return EventSourceResponse(_events(request, services, job, body.partial_images), headers=_UNBUFFERED)
     drawn = await draw(request, services, tenant, body, "openai")
     job = drawn.record.job
     urls = [image.url for image in job_view(drawn.record, base_url).data]

@@ -174,7 +174,10 @@ async def test_a_stream_spreads_previews_over_the_steps_and_says_what_went_wrong
         await gateway.worker.progress([(claim, Progress(stage=Stage.DENOISE, step=step, total_steps=20))])
         await asyncio.sleep(0.25)
     await gateway.fail(claim)
-    events = _events((await waiting).text)
+    answer = await waiting
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert (answer.headers["cache-control"], answer.headers["x-accel-buffering"]) == ("no-cache", "no")
+    events = _events(answer.text)
     assert [name for name, _ in events] == ["image_generation.partial_image", "error"]
     assert base64.b64decode(events[0][1]["b64_json"]) == b"half way"
     assert (events[0][1]["partial_image_index"], events[0][1]["output_format"]) == (0, "jpeg")

@@ -27,8 +27,8 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clients")
     venv.create(folder, with_pip=True)
     python = folder / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--requirement", str(HERE / "requirements.txt")]
-    subprocess.run(install, check=True)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--requirement"]
+    subprocess.run([*install, str(HERE / "requirements.txt")], check=True)
     return python
 
 
