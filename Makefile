@@ -8,7 +8,7 @@ MINUTES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench chaos constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench chaos constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -57,6 +57,9 @@ chaos: .venv/.dev  ## load while everything is killed, frozen and drained, MINUT
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install
+
+test-clients: .venv/.dev  ## LiteLLM and LangChain, in an environment of their own
+	$(BIN)/python -m pytest -m clients
 
 test-bench: .venv/.dev  ## the serve benchmark from end to end, a few requests only
 	$(BIN)/python -m pytest -m bench

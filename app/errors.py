@@ -11,6 +11,9 @@
     ├── TooLargeError             413, payload_too_large
     ├── QueueBusyError            429, queue_full, too_many_jobs
     ├── RateLimitedError          429, rate_limited
+    ├── JobFailedError            500 or 503, the job's own code, to those who waited for it
+    ├── WaitTimeoutError          504, wait_timeout
+    ├── ClientLeftError           408, client_left: nobody is there to read it
     └── UnavailableError          503, queue_unavailable, storage_full, storage_unavailable, job_unreadable,
                                       key_unreadable
 
@@ -112,8 +115,20 @@ class UnavailableError(ApiError):
     status = HTTPStatus.SERVICE_UNAVAILABLE
 
 
-def error_response(error: ApiError, request_id: str) -> JSONResponse:
-    body = ErrorBody(
+class JobFailedError(ApiError):
+    pass
+
+
+class WaitTimeoutError(ApiError):
+    status = HTTPStatus.GATEWAY_TIMEOUT
+
+
+class ClientLeftError(ApiError):
+    status = HTTPStatus.REQUEST_TIMEOUT
+
+
+def error_body(error: ApiError, request_id: str) -> ErrorBody:
+    return ErrorBody(
         type=TYPE_BASE + error.code,
         title=error.status.phrase,
         status=error.status,
@@ -128,9 +143,16 @@ def error_response(error: ApiError, request_id: str) -> JSONResponse:
             code=error.code,
         ),
     )
-    return JSONResponse(body.model_dump(), error.status, headers={"x-request-id": request_id, **error.headers})
 
 
+def error_response(error: ApiError, request_id: str) -> JSONResponse:
+    # OpenAI's clients try again after 408, 409 and 500 to 599 unless they are told otherwise.
+    retry = {} if error.status in _RETRYABLE or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else NO_RETRY
+    headers = {"x-request-id": request_id, **retry, **error.headers}
+    return JSONResponse(error_body(error, request_id).model_dump(), error.status, headers=headers)
+
+
+NO_RETRY = {"x-should-retry": "false"}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 _RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 

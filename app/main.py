@@ -13,7 +13,10 @@ from prometheus_client import CollectorRegistry
 from app.access.key_cache import KeyCache
 from app.access.key_store import KeyStore
 from app.access.url_secret import UrlSecret
-from app.api import content, health, images, models
+from app.advice.advisor import Advisor
+from app.advice.prompt_tokenizers import PromptTokenizers
+from app.api import a1111, content, health, hf, images, models, openai
+from app.api.chosen_models import ChosenModels
 from app.api.deps import Services
 from app.api.gatekeeper import Gatekeeper
 from app.api.handlers import add_error_handlers
@@ -63,6 +66,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         quotas=Quotas(redis, settings, metrics),
         url_secret=url_secret,
         outbox=Outbox(redis),
+        advisor=Advisor(PromptTokenizers(settings.model_folders)),
+        chosen_models=ChosenModels(redis),
     )
 
     housekeeping = Housekeeping(
@@ -93,7 +98,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         openapi_url="/openapi.json" if settings.admin_port is None else None,
     )
     app.state.services = services
-    for module in (images, content, models):
+    for module in (images, content, models, openai, hf, a1111):
         app.include_router(module.router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     app.include_router(health.router)
     if settings.admin_port is None:

@@ -1,6 +1,7 @@
 """What the gateway is told by its environment."""
 
 import ipaddress
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
@@ -18,6 +19,11 @@ class GatewaySettings(BaseSettings):
     store_url: str = "file:///var/lib/darkroom"
     models: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="Models offered, comma-separated; none: every model of the catalog."
+    )
+    model_folders: Annotated[dict[str, Path], NoDecode] = Field(
+        default={},
+        validation_alias="DARKROOM_MODELS",
+        description="Folders of the NAME=/folder entries of `models`: only their tokenizers are read.",
     )
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
@@ -46,6 +52,9 @@ class GatewaySettings(BaseSettings):
     body_timeout_s: float = Field(default=30.0, gt=0, description="Longest that a request's body may take to arrive.")
     max_prompt_chars: int = Field(default=10_000, gt=0)
     max_images_per_request: int = Field(default=10, ge=1)
+    wait_timeout_s: float = Field(
+        default=300.0, gt=0, description="Longest that a synchronous API waits for its picture before it gives up."
+    )
     max_queued: int = Field(default=10_000, ge=1, description="Most jobs waiting for one model.")
     max_open: int = Field(default=10_000, ge=1, description="Most jobs of one tenant that are not over.")
     max_attempts: int = Field(default=3, ge=1, description="A job that failed so often is not tried again.")
@@ -79,7 +88,7 @@ class GatewaySettings(BaseSettings):
     @field_validator("models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        # A worker's list may say NAME=/folder; only names matter here.
+        # A worker's list may say NAME=/folder; see model_folders.
         if not isinstance(value, str):
             return value
         return tuple(name for part in value.split(",") if (name := part.partition("=")[0].strip()))
@@ -88,6 +97,14 @@ class GatewaySettings(BaseSettings):
     @classmethod
     def _none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("model_folders", mode="before")
+    @classmethod
+    def _folders(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = (part.partition("=") for part in value.split(","))
+        return {name.strip(): folder.strip() for name, _, folder in pairs if folder.strip()}
 
     @field_validator("log_level", mode="before")
     @classmethod

@@ -79,6 +79,7 @@ def build_worker(
             step_timeout_s=settings.step_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
             encode_threads=settings.encode_threads,
+            usd_per_hour=settings.gpu_usd_per_hour,
             store_patience_s=settings.store_patience_s,
             min_free_mib=settings.min_free_mib,
             revisions=loaded.revisions,

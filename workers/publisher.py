@@ -75,6 +75,7 @@ class Signature:
 
     worker_id: str
     version: str
+    usd_per_hour: float
 
 
 class Publisher:
@@ -140,6 +141,7 @@ class Publisher:
             model_revision=self._revision(job),
             worker=self._signature.worker_id,
             worker_version=self._signature.version,
+            usd_per_hour=self._signature.usd_per_hour,
         )
         verdict = await self._insist(job, lambda: self._queue.complete(job.claim, result))
         status = {Verdict.OK: "completed", Verdict.CANCEL: "canceled", Verdict.LOST: "fenced"}[verdict]

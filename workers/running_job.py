@@ -115,8 +115,9 @@ class RunningJob:
             return Progress(stage=Stage.DENOISE if step else Stage.TEXT_ENCODE, step=step, total_steps=total_steps)
         return Progress(stage=self.finishing or Stage.VAE_DECODE, step=step, total_steps=total_steps)
 
-    def result(self, *, model_revision: str, worker: str, worker_version: str) -> JobResult:
+    def result(self, *, model_revision: str, worker: str, worker_version: str, usd_per_hour: float) -> JobResult:
         """What to hand in. Images of one job run side by side, so a stage counts for as long as its slowest image."""
+        cost_usd = round(self.gpu_s * usd_per_hour / 3600, 8) if usd_per_hour else None
         return JobResult(
             images=tuple(self.images[index] for index in range(self.job.n)),
             seconds=StageSeconds(
@@ -134,6 +135,7 @@ class RunningJob:
             resumed_steps=sum(request.resumed_step for request in self.requests),
             redone_steps=self.redone_steps,
             gpu_s=round(self.gpu_s, 6),
+            cost_usd=cost_usd,
         )
 
 

@@ -54,6 +54,7 @@ class WorkerOptions:
     step_timeout_s: float
     drain_timeout_s: float
     encode_threads: int
+    usd_per_hour: float
     store_patience_s: float
     min_free_mib: int
     revisions: Mapping[str, str]
@@ -85,7 +86,7 @@ class Worker:
             store,
             cards,
             metrics,
-            Signature(options.worker_id, options.version),
+            Signature(options.worker_id, options.version, options.usd_per_hour),
             patience_s=2 * options.lease_s,
             store_patience_s=options.store_patience_s,
             encode_threads=options.encode_threads,

@@ -1,20 +1,17 @@
 """/v1/images/{id}/content and /preview: bytes, once they are there and while they develop."""
 
-import hashlib
 from http import HTTPStatus
 
-import structlog
 from fastapi import APIRouter, Request, Response
 
 from app.api.deps import Services, ServicesDep
 from app.api.links import Index, ShownTenantDep
+from app.api.pictures import read_picture
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record
 from app.api.views import STATUS_OF
 from app.errors import ConflictError, GoneError, NotFoundError, documented
 from app.jobs.schema import TERMINAL_STATES, JobRecord, JobState
 from app.jobs.store import ImageNotStoredError, preview_path
-
-log = structlog.get_logger()
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
@@ -56,15 +53,7 @@ async def content(
     known = request.headers.get("if-none-match", "")
     if known == "*" or image.sha256 in known:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
-    try:
-        data = await services.store.get(image.path)
-    except ImageNotStoredError:
-        raise GoneError("image_gone", "the image is no longer stored") from None
-    if hashlib.sha256(data).hexdigest() != image.sha256:
-        # The ETag promises these very bytes to every cache, for a year.
-        log.error("image_damaged", job_id=job_id, path=image.path)
-        raise GoneError("image_gone", "the stored image is damaged")
-    return Response(data, media_type=image.content_type, headers=headers)
+    return Response(await read_picture(services.store, image), media_type=image.content_type, headers=headers)
 
 
 @router.get(

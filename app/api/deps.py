@@ -9,6 +9,8 @@ from fastapi.security import HTTPBearer
 from app.access.caller import Caller
 from app.access.key import Role
 from app.access.url_secret import UrlSecret
+from app.advice.advisor import Advisor
+from app.api.chosen_models import ChosenModels
 from app.api.gatekeeper import unauthorized
 from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
@@ -36,6 +38,8 @@ class Services:
     quotas: Quotas
     url_secret: UrlSecret
     outbox: Outbox
+    advisor: Advisor
+    chosen_models: ChosenModels
 
 
 # For the OpenAPI document: it is the gatekeeper who reads the header.

@@ -3,34 +3,18 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Query, Response
 
-from app.api.deps import CallerDep, Services, ServicesDep, TenantDep
+from app.api.accept import AskerDep, accept
+from app.api.deps import ServicesDep, TenantDep
 from app.api.links import LinksDep
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_found
-from app.api.resolve import body_sha256, to_job
 from app.api.schemas import ImageRequest
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
-from app.api.webhooks import hook_of
-from app.catalog.catalog import ModelCard, UnknownModelError
-from app.errors import InvalidRequestError, NotFoundError, UnavailableError, documented
+from app.errors import InvalidRequestError, documented
 from app.jobs.errors import JobNotFoundError
-from app.jobs.queue import Idempotency
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[!-~]+$",
-        description="Your own name for this request, new for each one, such as a UUID.",
-    ),
-]
 
 router = APIRouter(prefix="/v1/images", tags=["images"])
-
-_ROOM_AFTER_S = 10  # somebody must make it: sooner is no use
 
 
 @router.post(
@@ -59,39 +43,17 @@ _ROOM_AFTER_S = 10  # somebody must make it: sooner is no use
 async def submit(
     image_request: ImageRequest,
     services: ServicesDep,
-    caller: CallerDep,
-    tenant: TenantDep,
-    links: LinksDep,
+    asker: AskerDep,
     response: Response,
-    idempotency_key: IdempotencyKey = None,
 ) -> ImageJobView:
     """Queue a job and answer at once. Poll the `Location` until its `status` is completed, failed or canceled.
 
     With an `Idempotency-Key`, sending the same request again within a day answers the same job, and makes no other.
     """
-    settings = services.settings
-    card = _card(services, image_request.model)
-    job = to_job(
-        image_request,
-        card,
-        tenant,
-        max_prompt_chars=settings.max_prompt_chars,
-        max_images=settings.max_images_per_request,
-    )
-    if await services.room.is_full():
-        message = "The image store's disk is full; try again later."
-        raise UnavailableError("storage_full", message, headers={"Retry-After": str(_ROOM_AFTER_S)})
-    hook = hook_of(image_request, job, links.job(job.id), settings)
-    await services.quotas.charge(caller, job)
-    if hook is not None:
-        await services.outbox.register(hook)
-    idempotency = Idempotency(idempotency_key, body_sha256(image_request)) if idempotency_key else None
-    job_id = await services.queue.submit(job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency)
-    if job_id == job.id:
-        services.metrics.jobs_submitted.labels(job.model, "native").inc()
-    else:
+    accepted = await accept(services, asker, image_request, "native")
+    if not accepted.is_new:
         response.headers["Idempotency-Replayed"] = "true"
-    view = job_view(await services.queue.read(tenant, job_id), links)
+    view = job_view(await services.queue.read(asker.tenant, accepted.job_id), asker.links)
     response.headers["Location"] = view.urls.self
     response.headers["Retry-After"] = str(POLL_AFTER_S)
     return view
@@ -147,15 +109,3 @@ async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links:
     if ended:  # what a worker holds is counted by that worker
         services.metrics.jobs_finished.labels(record.job.model, "canceled", "").inc()
     return job_view(record, links)
-
-
-def _card(services: Services, name: str | None) -> ModelCard:
-    catalog = services.catalog
-    try:
-        return catalog[next(iter(catalog)) if name is None else name]
-    except UnknownModelError as error:
-        raise NotFoundError(
-            "model_not_found",
-            f"there is no model {error.name[:128]!r} here; known: {', '.join(error.known)}",
-            param="model",
-        ) from None

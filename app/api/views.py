@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.links import Links
 from app.catalog.catalog import Family, Guidance, Limits, Recommended
-from app.jobs.schema import ErrorCode, JobRecord, JobState, OutputFormat, Priority, Stage
+from app.jobs.schema import Advice, ErrorCode, JobRecord, JobState, OutputFormat, Priority, Stage
 
 
 class Status(StrEnum):
@@ -93,7 +93,11 @@ class TimingsView(BaseModel):
 
 
 class UsageView(BaseModel):
+    """What the finished job took; cost only where the server knows what its devices cost."""
+
     denoise_steps: int
+    gpu_seconds: float
+    cost_usd: float | None
 
 
 class JobErrorView(BaseModel):
@@ -126,6 +130,7 @@ class ImageJobView(BaseModel):
     parameters: ParametersView
     timings: TimingsView
     usage: UsageView
+    warnings: list[Advice] = Field(description="What the request may not do as its author thinks; drawn all the same.")
     error: JobErrorView | None
     metadata: dict[str, str]
     urls: UrlsView
@@ -191,7 +196,7 @@ def job_view(record: JobRecord, links: Links) -> ImageJobView:
             for image in (result.images if result else ())
         ],
         parameters=ParametersView(
-            **job.model_dump(exclude={"id", "tenant", "metadata", "deadline_s"}),
+            **job.model_dump(exclude={"id", "tenant", "metadata", "deadline_s", "warnings"}),
             deadline_seconds=job.deadline_s,
             model_revision=result.model_revision if result else None,
             worker_version=result.worker_version if result else None,
@@ -206,7 +211,12 @@ def job_view(record: JobRecord, links: Links) -> ImageJobView:
             store_seconds=seconds.store if seconds else None,
             total_seconds=_seconds(record.submitted_ms, record.finished_ms),
         ),
-        usage=UsageView(denoise_steps=result.denoise_steps if result else 0),
+        usage=UsageView(
+            denoise_steps=result.denoise_steps if result else 0,
+            gpu_seconds=result.gpu_s if result else 0,
+            cost_usd=result.cost_usd if result else None,
+        ),
+        warnings=list(job.warnings),
         error=JobErrorView(**record.error.model_dump()) if record.error and status is Status.FAILED else None,
         metadata=job.metadata,
         urls=UrlsView(

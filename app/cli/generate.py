@@ -1,6 +1,7 @@
 """One picture from a running server."""
 
 import asyncio
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -29,6 +30,8 @@ async def generate_picture(
         raise UsageError(f"--output: there is no folder {output.parent}")
     async with ImageClient(url, api_key=api_key) as client:
         job = await client.submit({**request, "output_format": _FORMATS[suffix]})
+        for advice in job.warnings:
+            print(f"Note: {advice.message}", file=sys.stderr)
         try:
             job = await _watch(client, job)
         except asyncio.CancelledError:

@@ -49,6 +49,10 @@ class JobErrorView(BaseModel):
     message: str
 
 
+class AdviceView(BaseModel):
+    message: str
+
+
 class UrlsView(BaseModel):
     self: str
     cancel: str
@@ -64,6 +68,7 @@ class JobView(BaseModel):
     data: list[PictureView]
     parameters: ParametersView
     timings: TimingsView
+    warnings: list[AdviceView]
     error: JobErrorView | None
     urls: UrlsView
 

@@ -73,11 +73,11 @@ class _Message(BaseModel):
 
 
 class Advice(_Message):
-    """What a request will not do as its author may think."""
+    """A warning: the request is drawn as it was asked for, but may not do what its author thinks."""
 
-    code: str
-    message: str
-    param: str | None = None
+    code: str = Field(description="Stable; switch on this.", examples=["steps_too_few"])
+    message: str = Field(description="For a reader; it names a value to try.")
+    param: str | None = Field(description="The request's field that it is about.", examples=["num_inference_steps"])
 
 
 class ImageJob(_Message):
@@ -163,6 +163,7 @@ class JobResult(_Message):
     worker: str
     worker_version: str
     gpu_s: float = Field(default=0.0, description="Its share of the device's time, in seconds.")
+    cost_usd: float | None = Field(default=None, description="Of that time, where the worker knows its price.")
     resumed_steps: int = Field(default=0, description="Of the denoising steps, those an earlier attempt had taken.")
     redone_steps: int = Field(default=0, description="Steps that earlier attempts took in vain.")
 

@@ -43,6 +43,15 @@ def test_these_are_the_routes_and_their_answers(operations: dict[str, dict[str, 
         "GET /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
         "GET /v1/images/{job_id}/preview": "200 202 404 410 422 503 default",
         "POST /v1/images/{job_id}/cancel": "200 404 503 default",
+        "POST /v1/images/generations": "200 400 404 408 409 410 413 422 429 500 503 504 default",
+        "POST /hf/{model}": "200 400 404 408 409 410 413 422 429 500 503 504 default",
+        "POST /sdapi/v1/txt2img": "200 400 404 408 409 410 413 422 429 500 503 504 default",
+        "GET /sdapi/v1/options": "200 503 default",
+        "POST /sdapi/v1/options": "200 400 404 413 422 503 default",
+        "GET /sdapi/v1/sd-models": "200 default",
+        "GET /sdapi/v1/samplers": "200 default",
+        "GET /sdapi/v1/progress": "200 422 503 default",
+        "POST /sdapi/v1/interrupt": "200 503 default",
         "GET /v1/models": "200 503 default",
         "GET /livez": "200 default",
         "GET /readyz": "200 503 default",
@@ -91,7 +100,7 @@ def test_every_route_and_every_parameter_is_described(operations: dict[str, dict
 
 def test_a_successful_answer_has_a_schema(operations: dict[str, dict[str, Any]]) -> None:
     schemas = {
-        route: operation["responses"][status]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        route: _name(operation["responses"][status]["content"]["application/json"]["schema"])
         for route, operation in operations.items()
         for status in ("200", "202")
         if "application/json" in operation["responses"].get(status, {}).get("content", {})
@@ -101,6 +110,14 @@ def test_a_successful_answer_has_a_schema(operations: dict[str, dict[str, Any]])
         "GET /v1/images": "ImageJobList",
         "GET /v1/images/{job_id}": "ImageJobView",
         "POST /v1/images/{job_id}/cancel": "ImageJobView",
+        "POST /v1/images/generations": "OpenAIImages",
+        "POST /sdapi/v1/txt2img": "Txt2Img",
+        "GET /sdapi/v1/options": "Options",
+        "POST /sdapi/v1/options": "Options",
+        "GET /sdapi/v1/sd-models": "SDModel[]",
+        "GET /sdapi/v1/samplers": "Sampler[]",
+        "GET /sdapi/v1/progress": "Progress",
+        "POST /sdapi/v1/interrupt": "object",
         "GET /v1/models": "ModelList",
         "GET /livez": "Alive",
         "GET /readyz": "Ready",
@@ -108,6 +125,12 @@ def test_a_successful_answer_has_a_schema(operations: dict[str, dict[str, Any]])
     pictures = operations["GET /v1/images/{job_id}/content"]["responses"]["200"]["content"]
     assert set(pictures) == {"image/png", "image/jpeg", "image/webp"}
     assert set(operations["GET /v1/images/{job_id}/preview"]["responses"]["200"]["content"]) == {"image/jpeg"}
+
+
+def _name(schema: dict[str, Any]) -> str:
+    if "items" in schema:
+        return f"{_name(schema['items'])}[]"
+    return str(schema["$ref"].rpartition("/")[2] if "$ref" in schema else schema["type"])
 
 
 def test_the_request_is_closed_and_described(document: dict[str, Any]) -> None:

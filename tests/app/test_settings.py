@@ -1,5 +1,7 @@
 """Settings: what is refused, in which words, and what stands when nothing is said."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -49,6 +51,14 @@ def test_models_are_split_at_commas_and_folders_dropped(
 ) -> None:
     monkeypatch.setenv("DARKROOM_MODELS", given)
     assert GatewaySettings().models == models
+
+
+def test_folders_given_with_models_are_where_their_tokenizers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKROOM_MODELS", " tiny-sd3 ,flux-dev=/weights/flux, flux-schnell = /a=b ,, ")
+    assert GatewaySettings().model_folders == {
+        "flux-dev": Path("/weights/flux"),
+        "flux-schnell": Path("/a=b"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ LATER: dict[str, dict[str, Any]] = {
         "deadline_s": None,
         "warnings": [],
     },
-    "job_result": {"gpu_s": 0.0, "resumed_steps": 0, "redone_steps": 0},
+    "job_result": {"gpu_s": 0.0, "cost_usd": None, "resumed_steps": 0, "redone_steps": 0},
     "worker_info": {"memory_used_bytes": None, "step_times": []},
 }
 
@@ -91,6 +91,7 @@ RESULT = JobResult(
     worker="worker-1",
     worker_version="0.1.0",
     gpu_s=1.75,
+    cost_usd=0.0035,
     resumed_steps=12,
     redone_steps=3,
 )

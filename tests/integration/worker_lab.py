@@ -33,6 +33,7 @@ OPTIONS = WorkerOptions(
     step_timeout_s=30.0,
     drain_timeout_s=5.0,
     encode_threads=1,
+    usd_per_hour=0.0,
     store_patience_s=20.0,
     min_free_mib=0,
     revisions={MODEL: "1"},

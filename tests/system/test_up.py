@@ -63,6 +63,14 @@ def test_generate_saves_a_picture(up: Up, tmp_path: Path) -> None:
     assert output.read_bytes().startswith(b"\x89PNG")
 
 
+def test_generate_tells_of_warnings(up: Up, tmp_path: Path) -> None:
+    output = tmp_path / "ring.png"
+    done = run("generate", "a ring", "--steps", "9", "--size", "64x64", "-o", str(output), "--url", up.url)
+    assert done.returncode == 0, done.stderr
+    assert f"Note: 9 steps are more than {MODEL} is known to gain from" in done.stderr
+    assert "Try num_inference_steps 4." in " ".join(done.stderr.split())
+
+
 def test_generate_passes_on_what_the_server_says(up: Up) -> None:
     done = run("generate", "a small red ring", "--size", "100x64", "--url", up.url)
     assert done.returncode == 1

@@ -42,8 +42,8 @@ class Up:
         self.url = ""
         self.ready_line = ""
 
-    def wait_until_ready(self) -> None:
-        self.ready_line = self.line_with("Darkroom is ready", within_s=60)
+    def wait_until_ready(self, within_s: float = 60) -> None:
+        self.ready_line = self.line_with("Darkroom is ready", within_s)
         self.url = re.findall(r"http://\S+", self.ready_line)[0]
 
     def line_with(self, text: str, within_s: float) -> str:
