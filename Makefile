@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-bench test-docker constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -55,6 +55,9 @@ test-installs: .venv/.dev  ## a gateway without torch and a worker without fasta
 
 test-bench: .venv/.dev  ## the serve benchmark from end to end, a few requests only
 	$(BIN)/python -m pytest -m bench
+
+test-docker: .venv/.dev  ## the images and the Compose stack, on whatever Docker Engine answers
+	TORCH_INDEX=$(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu) $(BIN)/python -m pytest -m docker --log-cli-level=INFO
 
 constraints: .venv/.dev  ## write down what is installed now
 	echo '# Exact versions of everything that is installed, as tested. Refresh: make constraints' > constraints.txt
