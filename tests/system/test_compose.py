@@ -182,8 +182,9 @@ def test_nothing_is_lost_when_redis_and_the_worker_go_down(stack: Stack) -> None
     restarts = inspect(stack.container("worker"))["RestartCount"]
     # From inside, as a crash: what `docker kill` ends is not started again by the engine.
     subprocess.run(["docker", "exec", stack.container("worker"), "sh", "-c", "kill -9 -1"], check=False)
-    docker("kill", stack.container("redis"))
-    docker("start", stack.container("redis"))
+    redis = stack.container("redis")
+    docker("kill", redis)
+    docker("start", redis)
     submit(6)
 
     views = stack.finished(jobs, 400)
