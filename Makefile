@@ -8,7 +8,7 @@ MINUTES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench chaos constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker chaos constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -63,6 +63,9 @@ test-clients: .venv/.dev  ## LiteLLM and LangChain, in an environment of their o
 
 test-bench: .venv/.dev  ## the serve benchmark from end to end, a few requests only
 	$(BIN)/python -m pytest -m bench
+
+test-docker: .venv/.dev  ## the images and the Compose stack, on whatever Docker Engine answers
+	TORCH_INDEX=$(or $(TORCH_INDEX),https://download.pytorch.org/whl/cpu) $(BIN)/python -m pytest -m docker --log-cli-level=INFO
 
 constraints: .venv/.dev  ## write down what is installed now
 	echo '# Exact versions of everything that is installed, as tested. Refresh: make constraints' > constraints.txt
