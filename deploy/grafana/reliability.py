@@ -40,9 +40,11 @@ def reliability(board: Dashboard) -> None:
     board.with_panel(
         lines(
             "Trouble in batches",
-            "In the time of one point: batches halved, and images given up since they were no numbers.",
+            "In the time of one point: batches halved, steps that were numbers only in float32, images given up since"
+            " they were none then either.",
             "short",
             query(f"sum by (reason) (increase(darkroom_batch_splits_total{RATE}))", "split: {{reason}}"),
+            query(f"sum(increase(darkroom_repaired_steps_total{RATE}))", "repaired steps"),
             query(f"sum(increase(darkroom_invalid_outputs_total{RATE}))", "invalid outputs"),
         )
     )
@@ -102,10 +104,12 @@ def reliability(board: Dashboard) -> None:
     )
     board.with_panel(
         lines(
-            "Workers that claim",
-            "1 while it does; 0 from the word to stop until it has handed in what it held.",
+            "Who is up",
+            "1 while a worker claims jobs, 0 from the word to stop until it has handed in what it held; 1 while the"
+            " queue's server answers a gateway.",
             "short",
             query("max by (instance) (darkroom_worker_up)", "{{instance}}"),
+            query("max(darkroom_queue_up)", "queue server"),
         )
     )
     board.with_panel(

@@ -70,6 +70,7 @@ def steps(board: Dashboard) -> None:
             "Images more that each worker could hold, on average.",
             "short",
             query(f"sum by (instance) (rate(darkroom_slots_idle_seconds_total{RATE}))", "{{instance}}"),
+            query("sum by (instance) (darkroom_worker_jobs_in_progress)", "{{instance}} holds (jobs)"),
         )
     )
     board.with_panel(
