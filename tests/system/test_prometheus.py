@@ -23,7 +23,7 @@ from tests.system.up import ROOT
 from tests.system.watched import Watched
 
 pytestmark = [
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(
         "darkroom_job_e2e_seconds" in NOT_YET,
         reason="needs measurements that are not there yet (tests/deploy/contract.py)",
@@ -103,7 +103,7 @@ def run(valkey_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[R
     folder = tmp_path_factory.mktemp("watched")
     with ExitStack() as ends:
         stack = Watched(folder, valkey_url, [GOOD, f"{BROKEN}={without_numbers(folder / 'broken')}"], ends)
-        stack.wait_until_scraped(within_s=90)
+        stack.wait_until_scraped(within_s=180)
         started_s = time.monotonic()
         yield Run(stack, load(stack), time.monotonic() - started_s)
 
