@@ -80,7 +80,8 @@ def test_the_code_measures_it() -> None:
                 name = metric._name + ("_total" if metric._type == "counter" else "")
                 code.setdefault(name, set()).update(metric._labelnames)
     wrong = {name for name, labels in METRICS.items() if code.get(name) != set(labels)}
-    assert wrong <= NOT_YET | ONLY_WITH_A_GPU
+    assert wrong - NOT_YET - ONLY_WITH_A_GPU == set()
+    assert NOT_YET - wrong == set(), "they are measured now: take them out of NOT_YET"
 
 
 @pytest.mark.parametrize("wrong", ["sum by (model (up)", "rate(up)", "{job='a'}", ""])
