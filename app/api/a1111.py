@@ -158,9 +158,7 @@ async def txt2img(body: Txt2ImgRequest, request: Request, services: ServicesDep,
     return Txt2Img(
         images=[base64.b64encode(picture).decode("ascii") for picture in pictures],
         parameters=body,
-        info=json.dumps(
-            _info(drawn.record.job) | {"warnings": [advice.message for advice in drawn.record.job.warnings]}
-        ),
+        info=json.dumps(_info(job) | {"warnings": [advice.message for advice in job.warnings]}),
     )
 
 
