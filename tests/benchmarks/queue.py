@@ -10,7 +10,8 @@ import argparse
 import asyncio
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -76,7 +77,6 @@ class Bench:
 
     async def fill(self, jobs: int) -> None:
         """Submit inside the server, many at a time, by the script that submits one."""
-        await self._client.flushall()
         fill = self._client.register_script(FILL)
         for first in range(0, jobs, AT_ONCE):
             number = min(AT_ONCE, jobs - first)
@@ -172,38 +172,44 @@ def show(console: Console, title: str, first: str, rows: list[dict[str, Any]]) -
     console.print(table)
 
 
-async def measure(client: Redis, jobs: int, tenants: int, repeats: int) -> dict[str, Any]:
-    bench = Bench(client, tenants)
-    await bench.fill(jobs)
-    costs = await bench.costs(repeats)
-    memory = (await client.info("memory"))["used_memory"]
+@asynccontextmanager
+async def fresh_server(connections: int = 10) -> AsyncIterator[Redis]:
+    """One for each row: to empty a server of a million jobs would be part of the next row's cost."""
+    with serving() as server:
+        # A thousand workers in one process wait longer for their turn than workers do.
+        client = connect(f"{server.url}?max_connections={connections}&socket_timeout=60&socket_connect_timeout=60")
+        yield client
+        await client.aclose()
+
+
+async def measure(jobs: int, tenants: int, repeats: int) -> dict[str, Any]:
+    async with fresh_server() as client:
+        bench = Bench(client, tenants)
+        await bench.fill(jobs)
+        costs = await bench.costs(repeats)
+        info = await client.info()
     us = {verb: {name: getattr(cost, name) for name in Cost.__slots__} for verb, cost in costs.items()}
     figures = {"submits_per_s": 1e6 / costs["submit"].mean_us, "per_job_us": per_job_us(costs), "us": us}
-    return {"jobs": jobs, "tenants": tenants, "bytes_per_job": memory / jobs, **figures}
+    server = f"valkey {info['valkey_version']}"
+    return {"server": server, "jobs": jobs, "tenants": tenants, "bytes_per_job": info["used_memory"] / jobs, **figures}
 
 
 async def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
-    with serving() as server:
-        # A thousand workers in one process wait longer for their turn than workers do.
-        connections = max(options.workers, default=0) + 10
-        client = connect(f"{server.url}?max_connections={connections}&socket_timeout=60&socket_connect_timeout=60")
-        by_depth = [await measure(client, jobs, options.among, options.repeats) for jobs in options.jobs]
-        show(console, f"server us a call, {options.among} tenants", "jobs", by_depth)
-        by_tenants = [await measure(client, options.waiting, tenants, options.repeats) for tenants in options.tenants]
-        show(console, f"server us a call, {options.waiting:,} jobs", "tenants", by_tenants)
-        by_workers = []
-        table = Table(title=f"workers that claim, renew and complete {options.waiting:,} jobs in one process")
-        for column in ("workers", "jobs/s", "server us a job", "ratio"):
-            table.add_column(column, justify="right")
-        for workers in options.workers:
+    by_depth = [await measure(jobs, options.among, options.repeats) for jobs in options.jobs]
+    show(console, f"server us a call, {options.among} tenants", "jobs", by_depth)
+    by_tenants = [await measure(options.waiting, tenants, options.repeats) for tenants in options.tenants]
+    show(console, f"server us a call, {options.waiting:,} jobs", "tenants", by_tenants)
+    by_workers = []
+    table = Table(title=f"workers that claim, renew and complete {options.waiting:,} jobs in one process")
+    for column in ("workers", "jobs/s", "server us a job", "ratio"):
+        table.add_column(column, justify="right")
+    for workers in options.workers:
+        async with fresh_server(workers + 10) as client:
             jobs_per_s, us = await Bench(client, options.among).crowd(workers, options.waiting)
-            by_workers.append({"workers": workers, "jobs_per_s": jobs_per_s, "per_job_us": us})
-            table.add_row(f"{workers:,}", f"{jobs_per_s:,.0f}", f"{us:.0f}", f"{us / by_workers[0]['per_job_us']:.2f}")
-        console.print(table)
-        version = (await client.info("server")).get("valkey_version")
-        await client.flushall()
-        await client.aclose()
-    return {"server": f"valkey {version}", "by_depth": by_depth, "by_tenants": by_tenants, "by_workers": by_workers}
+        by_workers.append({"workers": workers, "jobs_per_s": jobs_per_s, "per_job_us": us})
+        table.add_row(f"{workers:,}", f"{jobs_per_s:,.0f}", f"{us:.0f}", f"{us / by_workers[0]['per_job_us']:.2f}")
+    console.print(table)
+    return {"by_depth": by_depth, "by_tenants": by_tenants, "by_workers": by_workers}
 
 
 def main() -> None:

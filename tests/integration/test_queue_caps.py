@@ -122,9 +122,12 @@ async def test_nobody_is_sent_away_for_more_than_an_hour(valkey: Redis) -> None:
     assert (await refusal(queue)).retry_after_s == 3600
 
 
-async def test_promises_to_those_who_never_came_back_are_forgotten_once_there_is_room(valkey: Redis) -> None:
+@pytest.mark.parametrize("limit", ["max_queued", "max_open"])
+async def test_promises_to_those_who_never_came_back_are_forgotten_once_there_is_room(
+    valkey: Redis, limit: str
+) -> None:
     """A client that asks all the time uses promises up: the others must not pay for it once they find places."""
-    queue = JobQueue(valkey, max_queued=10)
+    queue = JobQueue(valkey, **{limit: 10})
     await submit(queue, *range(10))
     for _ in range(200):
         told = (await refusal(queue)).retry_after_s

@@ -105,9 +105,10 @@ async def test_priorities_share_64_to_8_to_1(queue: JobQueue) -> None:
 
 async def test_equals_go_by_priority_and_then_by_age(queue: JobQueue) -> None:
     for number, priority in enumerate((Priority.LOW, Priority.NORMAL, Priority.HIGH)):
-        await line_up(queue, number, 1, priority=priority, tenant="z")
-        await line_up(queue, 10 + number, 1, priority=priority, tenant="a")
-    assert ids(await serve(queue, 6)) == [numbered(number).id for number in (2, 12, 1, 11, 0, 10)]
+        lane = (LANE, OTHER_LANE)[number % 2]
+        await line_up(queue, number, 1, priority=priority, tenant="z", model=lane)
+        await line_up(queue, 10 + number, 1, priority=priority, tenant="a", model=lane)
+    assert ids(await serve(queue, 6, [LANE, OTHER_LANE])) == [numbered(number).id for number in (2, 12, 1, 11, 0, 10)]
 
 
 async def test_a_stream_of_high_priority_starves_nobody(queue: JobQueue) -> None:
@@ -199,6 +200,17 @@ async def test_a_debt_is_forgotten_when_the_clock_has_passed_it(queue: JobQueue,
     assert await valkey.zcard(PREFIX + f"debts:{LANE}") == 0
 
 
+async def test_who_comes_back_takes_the_debt_along(queue: JobQueue, valkey: Redis) -> None:
+    await line_up(queue, 0, 1, cost_s=3, tenant="ours")
+    await line_up(queue, 100, 3, tenant="theirs")
+    await serve(queue, 1)
+    debt = await valkey.zscore(PREFIX + f"debts:{LANE}", "2:ours")
+    assert debt
+    await line_up(queue, 1, 1, tenant="ours")
+    assert await valkey.zcard(PREFIX + f"debts:{LANE}") == 0
+    assert await valkey.zscore(PREFIX + f"ready:{LANE}", f"2:{5:016}:ours") == debt
+
+
 async def test_cancelling_all_but_the_last_lets_it_go_at_once(queue: JobQueue) -> None:
     await line_up(queue, 2000, 10, tenant="theirs")
     jobs = await line_up(queue, 0, 1000, cost_s=10, tenant="ours")
@@ -218,11 +230,12 @@ async def test_cancelling_the_last_keeps_the_debt_of_those_before(queue: JobQueu
 
 async def test_what_was_taken_before_goes_first_and_is_not_charged_again(queue: JobQueue) -> None:
     await line_up(queue, 0, 4, tenant="ours")
-    await line_up(queue, 100, 4, tenant="theirs")
-    claims = await queue.claim("worker-1", "token", [LANE], 4)
+    await line_up(queue, 100, 4, tenant="theirs", model=OTHER_LANE)
+    claims = await queue.claim("worker-1", "token", [LANE, OTHER_LANE], 4)
     assert ids(claims) == [numbered(number).id for number in (0, 100, 1, 101)]
     await queue.release(list(reversed(claims)))
-    assert ids(await serve(queue, 8)) == [numbered(number).id for number in (0, 1, 100, 101, 2, 102, 3, 103)]
+    served = await serve(queue, 8, [LANE, OTHER_LANE])
+    assert ids(served) == [numbered(number).id for number in (0, 1, 100, 101, 2, 102, 3, 103)]
 
 
 async def test_what_a_lost_worker_held_without_blame_goes_first_too(queue: JobQueue, valkey: Redis) -> None:
