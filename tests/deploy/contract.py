@@ -58,26 +58,3 @@ ONLY_WITH_A_GPU = {
     "darkroom_gpu_memory_total_bytes",
     "darkroom_cost_usd_total",
 }
-
-# Not measured yet, or not with all of their labels. Whoever measures one takes its line out.
-NOT_YET = {
-    "darkroom_completions_fenced_total",
-    "darkroom_denoise_step_seconds",
-    "darkroom_gpu_seconds_total",
-    "darkroom_images_generated_total",
-    "darkroom_invalid_outputs_total",
-    "darkroom_job_e2e_seconds",
-    "darkroom_job_eta_error_ratio",
-    "darkroom_job_queue_seconds",
-    "darkroom_job_retries_total",
-    "darkroom_jobs_in_progress",
-    "darkroom_jobs_reclaimed_total",
-    "darkroom_pixels_generated_total",
-    "darkroom_queue_depth",
-    "darkroom_queue_work_seconds",
-    "darkroom_rate_limited_total",
-    "darkroom_slots_idle_seconds_total",
-    "darkroom_webhook_deliveries_total",
-    "darkroom_worker_jobs_in_progress",
-    "darkroom_worker_up",
-}

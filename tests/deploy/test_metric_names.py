@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from app.metrics import GatewayMetrics
 from deploy.grafana import dashboard
-from tests.deploy.contract import METRICS, NOT_YET, ONLY_WITH_A_GPU
+from tests.deploy.contract import METRICS, ONLY_WITH_A_GPU
 from tests.deploy.promql import reads
 from tests.deploy.rules import all_rules
 from workers.metrics import WorkerMetrics
@@ -80,8 +80,7 @@ def test_the_code_measures_it() -> None:
                 name = metric._name + ("_total" if metric._type == "counter" else "")
                 code.setdefault(name, set()).update(metric._labelnames)
     wrong = {name for name, labels in METRICS.items() if code.get(name) != set(labels)}
-    assert wrong - NOT_YET - ONLY_WITH_A_GPU == set()
-    assert NOT_YET - wrong == set(), "they are measured now: take them out of NOT_YET"
+    assert wrong - ONLY_WITH_A_GPU == set()
 
 
 @pytest.mark.parametrize("wrong", ["sum by (model (up)", "rate(up)", "{job='a'}", ""])

@@ -15,20 +15,14 @@ import redis
 from safetensors.torch import load_file, save_file
 
 from deploy.grafana import dashboard
-from tests.deploy.contract import NOT_YET, ONLY_WITH_A_GPU
+from tests.deploy.contract import ONLY_WITH_A_GPU
 from tests.deploy.promql import reads
 from tests.deploy.rules import all_rules
 from tests.processes import wait_until
 from tests.system.up import ROOT
 from tests.system.watched import Watched
 
-pytestmark = [
-    pytest.mark.timeout(600),
-    pytest.mark.skipif(
-        "darkroom_job_e2e_seconds" in NOT_YET,
-        reason="needs measurements that are not there yet (tests/deploy/contract.py)",
-    ),
-]
+pytestmark = pytest.mark.timeout(600)
 
 GOOD = "tiny-flux-schnell"
 BROKEN = "tiny-flux-dev"
@@ -189,7 +183,7 @@ def metrics_of(expr: str) -> set[str]:
 @pytest.mark.parametrize("where", expressions())
 def test_each_panel_and_each_recorded_series_has_data(run: Run, where: str) -> None:
     expr = expressions()[where]
-    excused = metrics_of(expr) & (NOT_YET | ONLY_WITH_A_GPU - {"darkroom_cost_usd_total"} | DOES_NOT_HAPPEN)
+    excused = metrics_of(expr) & (ONLY_WITH_A_GPU - {"darkroom_cost_usd_total"} | DOES_NOT_HAPPEN)
     asked = expr.replace("$__rate_interval", "5s").replace("$__range", "60s").replace("$model", ".*")
     series = run.stack.prometheus.series(asked, over_s=run.seconds)
     # What nobody measures here must be a question that Prometheus understands all the same.
