@@ -127,7 +127,7 @@ async def test_promises_to_those_who_never_came_back_are_forgotten_once_there_is
     valkey: Redis, limit: str
 ) -> None:
     """A client that asks all the time uses promises up: the others must not pay for it once they find places."""
-    queue = JobQueue(valkey, **{limit: 10})
+    queue = JobQueue(valkey, max_queued=10) if limit == "max_queued" else JobQueue(valkey, max_open=10)
     await submit(queue, *range(10))
     for _ in range(200):
         told = (await refusal(queue)).retry_after_s
