@@ -132,7 +132,7 @@ def open_store(url: str) -> ImageStore:
         match scheme:
             case "file":
                 folder = _folder(url)
-                return ImageStore(LocalStore(folder, mkdir=True), folder)
+                return ImageStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), folder)
             case "memory":
                 return ImageStore(MemoryStore())
             case "s3" | "gs" | "az":
