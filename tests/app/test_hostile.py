@@ -16,7 +16,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from tests.app.gateway import Gateway, check_error, running, view
+from tests.app.gateway import ANY_JOB, Gateway, check_error, running, view
 from tests.app.test_process import COMMAND, speak, started
 from tests.app.webhooks.test_target import PRIVATE, TRICKS, literal
 
@@ -101,7 +101,7 @@ async def test_no_webhook_goes_where_it_should_not(telling: Gateway, valkey: Red
         assert (body["status"], body["code"], body["param"]) == (422, "invalid_webhook_url", "webhook_url"), url
         said.add(re.sub(r"\d+ is not", "N is not", body["detail"]))
     assert len(said) <= 6  # none of them holds the URL, or what is to be found there
-    assert await valkey.dbsize() == 0
+    assert not await valkey.exists(ANY_JOB)
 
 
 @pytest.mark.parametrize("text", UNWRITABLE.values(), ids=UNWRITABLE)
@@ -117,7 +117,7 @@ async def test_what_cannot_be_written_is_refused(gateway: Gateway, valkey: Redis
         assert (body["status"], body["code"]) == (422, f"invalid_{next(iter(fields))}")
     for name in ("model", "size", "output_format", "priority", text):
         assert (await gateway.post(good | {name: text})).status_code in (404, 422)
-    assert await valkey.dbsize() == 0
+    assert not await valkey.exists(ANY_JOB)
 
 
 @pytest.mark.parametrize("text", ODD.values(), ids=ODD)

@@ -36,8 +36,8 @@ def times(job: dict[str, Any]) -> list[bool]:
 async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> None:
     submitted = await gateway.submit(num_inference_steps=10, n=2, seed=41, metadata={"order": "7"})
     job_id = submitted["id"]
-    # Advice is not kept with the job yet.
-    assert await gateway.read(job_id) == submitted | {"warnings": []}
+    assert [warning["code"] for warning in submitted["warnings"]] == ["steps_too_few"]
+    assert await gateway.read(job_id) == submitted
     assert times(submitted) == [True, False, False]
 
     claim = await gateway.claim()
@@ -87,7 +87,7 @@ async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> No
         "total_seconds": done["timings"]["total_seconds"],
     }
     assert done["timings"]["total_seconds"] >= done["timings"]["queue_seconds"]
-    assert done["usage"] == {"denoise_steps": 20}
+    assert done["usage"] == {"denoise_steps": 20, "gpu_seconds": 0.0, "cost_usd": None}
     assert (done["error"], done["metadata"]) == (None, {"order": "7"})
     assert (await gateway.client.get(done["data"][1]["url"])).content == b"two"
 
