@@ -244,7 +244,7 @@ async def test_a_job_that_fails_for_good_leaves_nothing(
     (tmp_path / "images").mkdir(exist_ok=True)
     (tmp_path / "images" / "results").write_text("a file where a folder is wanted")
     job = numbered(1, num_inference_steps=20)
-    async with running(queue, store, pipeline, checkpoint_every_s=0.01):
+    async with running(queue, store, pipeline, replace(OPTIONS, store_patience_s=0), checkpoint_every_s=0.01):
         await queue.submit(job)
         await wait_until(queue, job, in_state(JobState.FAILED))
         await asyncio.sleep(0.3)
