@@ -23,6 +23,7 @@ def wait_s(header: str) -> int | None:
     >>> wait_s("respond-async, wait=10"), wait_s('wait="10"'), wait_s("wait=3600"), wait_s("wait=soon")
     (10, 10, 60, None)
     """
+    header = header.lstrip(" \t,")  # an empty element of a list is none
     at = 0
     found = None
     while at < len(header):

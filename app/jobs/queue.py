@@ -152,11 +152,18 @@ class JobQueue:
 
     # Gateway side
 
-    async def submit(self, job: ImageJob, *, cost_s: float = 1.0, idempotency: Idempotency | None = None) -> str:
+    async def submit(
+        self,
+        job: ImageJob,
+        *,
+        cost_s: float = 1.0,
+        idempotency: Idempotency | None = None,
+        cancel_after_s: float | None = None,
+    ) -> str:
         """Put a job in line and return its id, or that of the job which came with the same idempotency key before.
 
-        cost_s: GPU-seconds that it should take, by which tenants are treated fairly. Raises QueueFullError,
-        TenantFullError, KeyReusedError or StorageFullError.
+        cost_s: GPU-seconds that it should take, by which tenants are treated fairly. cancel_after_s: it is canceled
+        unless it is over by then. Raises QueueFullError, TenantFullError, KeyReusedError or StorageFullError.
         """
         reply = await self._run_durably(
             "submit",
@@ -171,6 +178,7 @@ class JobQueue:
             idempotency.key if idempotency else "",
             idempotency.body_sha256 if idempotency else "",
             IDEMPOTENCY_S * 1000,
+            -1 if cancel_after_s is None else round(cancel_after_s * 1000),
         )
         match reply:
             case ["FULL", queued, retry_ms]:
@@ -329,7 +337,7 @@ class JobQueue:
     # Anyone
 
     async def tick(self) -> Tick:
-        """Move what time has moved: expired leases back to their lanes, due retries too."""
+        """Move what time has moved: expired leases back to their lanes, due retries too; cancel what is due for that."""
         reply = await self._run(
             "tick",
             self._max_crashes,
