@@ -15,13 +15,14 @@ from app.access.key_store import KeyStore
 from app.access.url_secret import UrlSecret
 from app.advice.advisor import Advisor
 from app.advice.prompt_tokenizers import PromptTokenizers
-from app.api import a1111, content, health, hf, images, models, openai
+from app.api import a1111, content, events, health, hf, images, models, openai
 from app.api.chosen_models import ChosenModels
 from app.api.deps import Services
 from app.api.gatekeeper import Gatekeeper
 from app.api.handlers import add_error_handlers
 from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
+from app.changes import Changes
 from app.errors import ANY_OTHER_ERROR, documented
 from app.housekeeping import Housekeeping
 from app.jobs.queue import JobQueue
@@ -60,6 +61,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         catalog=catalog.only(settings.models) if settings.models else catalog,
         queue=queue,
         watch=QueueWatch(queue),
+        changes=Changes(queue),
+        upkeep=Upkeep(redis),
         store=store,
         room=StoreRoom(store, settings.min_free_mib),
         metrics=metrics,
@@ -71,7 +74,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
 
     housekeeping = Housekeeping(
-        queue, Upkeep(redis), services.watch, services.store, services.metrics, settings.keep_pictures_s
+        queue, services.upkeep, services.watch, services.store, services.metrics, settings.keep_pictures_s
     )
 
     @asynccontextmanager
@@ -80,6 +83,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         async with AsyncExitStack() as running:
             running.push_async_callback(redis.aclose)
             running.callback(keeping.cancel)
+            running.callback(asyncio.create_task(services.changes.run()).cancel)
             if settings.webhooks:
                 sender = Sender(resolve_by_system, allow_private=settings.webhook_allow_private)
                 running.push_async_callback(sender.close)
@@ -90,7 +94,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app = FastAPI(
         title="Darkroom",
         summary="Asynchronous image generation with Flux and Stable Diffusion 3",
-        description="Submit a prompt, poll the job, fetch the picture. Every error has the same body.",
+        description="Submit a prompt, follow the job, fetch the picture. Every error has the same body.",
         version=version("darkroom-server"),
         lifespan=lifespan,
         responses=ANY_OTHER_ERROR,
@@ -98,7 +102,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         openapi_url="/openapi.json" if settings.admin_port is None else None,
     )
     app.state.services = services
-    for module in (images, content, models, openai, hf, a1111):
+    for module in (images, content, events, models, openai, hf, a1111):
         app.include_router(module.router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     app.include_router(health.router)
     if settings.admin_port is None:
