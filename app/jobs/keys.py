@@ -1,4 +1,8 @@
-"""Every Redis key, on one page.
+"""Every Redis key of the queue, on one page.
+
+Under the same prefix there are others: of keys and what signs addresses (app/access), of webhooks
+(app/webhooks/outbox.py), of the models that A1111's clients chose (app/api/chosen_models.py), and of rate limits, by the
+library `limits`.
 
 All keys carry the hash tag {q}, so that the queue lives in one cluster slot and a script may touch all of it. The
 scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to this table.
@@ -8,7 +12,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | job:<id>            | hash    | state tenant lane priority cost_ms spec seq attempts crashes  | until its record has |
 |                     |         | token worker progress steps lost_steps result error idem      | had its time, or it  |
 |                     |         | kept_for kept_until_ms and times: submitted_ms started_ms     | is purged            |
-|                     |         | finished_ms expired_ms                                        |                      |
+|                     |         | finished_ms expired_ms asked_ms; lost_token                   |                      |
 | queue:<lane>:<flow> | zset    | queued job id -> seq; a flow is RANK:TENANT, the rank being   | while jobs wait      |
 |                     |         | 1 high, 2 normal, 3 low                                       |                      |
 | ready:<lane>        | zset    | RANK:SEQ:TENANT of each flow with queued jobs, SEQ being its  | while jobs wait      |
@@ -38,6 +42,8 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | claim:<token>       | list    | 'known', and the ids that a claim gave, to be asked for again | one lease            |
 | worker:<id>         | string  | WorkerInfo JSON                                               | three heartbeats     |
 | workers             | set     | ids of workers, pruned when read                              | always               |
+| round:<worker>      | hash    | taken_ms: it took a suspect; rest_until_ms: it takes others   | an hour at most      |
+| id                  | string  | tells this queue from others: its store has it, too           | always               |
 | ticked              | string  | server ms of the last tick                                    | always               |
 | pardon              | string  | server ms until which leases end unblamed after an outage     | always               |
 | turn:<what>         | string  | there while somebody has just done it: expire, sweep          | as long as that      |

@@ -85,7 +85,10 @@ def ids(things: Sequence[Claim | ImageJob]) -> list[str]:
 
 
 async def keyspace(client: Redis) -> dict[str, Any]:
-    """Every key without its prefix. Of leases only who has one: their ends move with each renewal."""
+    """Every key without its prefix, and without what only tells when something was said again or last.
+
+    Of leases only who has one: their ends move with each renewal.
+    """
     names = sorted(str(name) for name in await client.keys("*"))
     pipeline = client.pipeline(transaction=False)
     for name in names:
@@ -105,6 +108,8 @@ async def keyspace(client: Redis) -> dict[str, Any]:
                 pipeline.get(name)
     values = dict(zip((name.removeprefix(PREFIX) for name in names), await pipeline.execute(), strict=True))
     for (name, value), kind in zip(values.items(), types, strict=True):
+        if kind == "hash":
+            value.pop("asked_ms", None)
         if kind == "zset":
             values[name] = dict(value) if name != "lease" else {member for member, _ in value}
     return values
@@ -144,6 +149,9 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
             if moment is not None and finished_ms is None:
                 pipeline.hset(name, field, str(int(float(moment)) - past_ms))
     await pipeline.execute()
+    for name in await client.keys(PREFIX + "round:*"):
+        for field in await client.hkeys(name):
+            await client.hincrby(name, str(field), -past_ms)
     for times in ("lease", "delayed", "cancel_after", "ended", "expired"):
         for member in await client.zrange(PREFIX + times, 0, -1):
             await client.zincrby(PREFIX + times, -past_ms, str(member))

@@ -8,12 +8,18 @@
 local id, tenant, lane, priority, cost_ms, spec, max_queued, max_open, key, body, key_ms, cancel_ms =
   unpack(ARGV)
 local idem_key = prefix .. 'idem:' .. tenant .. ':' .. key
-if redis.call('EXISTS', job_key(id)) == 1 then return {'OK', id} end
+-- What was accepted before is written to once more, so that whoever asks then whether the disk has it (WAITAOF) waits
+-- for that.
+local function again(earlier)
+  redis.call('HSET', job_key(earlier), 'asked_ms', now_ms())
+  return {'OK', earlier}
+end
+if redis.call('EXISTS', job_key(id)) == 1 then return again(id) end
 if key ~= '' then
   local earlier, earlier_body = unpack(redis.call('HMGET', idem_key, 'id', 'body'))
   if earlier then
     if earlier_body ~= body then return {'REUSED'} end
-    return {'OK', earlier}
+    return again(earlier)
   end
 end
 
