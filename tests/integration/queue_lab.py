@@ -121,7 +121,7 @@ def without_times(keys: dict[str, Any]) -> Any:
     def timeless(name: str, value: Any) -> Any:
         if name in ("delayed", "cancel_after", "dead", "ended", "expired"):
             return set(value)
-        if name.startswith(("job:", "lane:", "tenant:")):
+        if name.startswith(("job:", "lane:", "tenant:", "round:")):
             kept = ("work_ms", "cost_ms")
             return {
                 field: text
