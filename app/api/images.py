@@ -64,6 +64,7 @@ async def submit(
     """Queue a job and answer at once. Poll the `Location` until its `status` is completed, failed or canceled.
 
     With an `Idempotency-Key`, sending the same request again within a day answers the same job, and makes no other.
+    Where the queue is full (429), a place is kept for whoever comes back under the same key after `Retry-After`.
     """
     settings = services.settings
     card = _card(services, image_request.model)

@@ -22,9 +22,10 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | lane:<lane>         | hash    | queued, work_ms: queued jobs and their cost; high, normal,    | always               |
 |                     |         | low, front, suspects: how many of them are which;             |                      |
 |                     |         | pace_claims, pace_ms, last_ms: how fast they go;              |                      |
-|                     |         | promised_ms: the last place promised to who was refused       |                      |
+|                     |         | promised_ms, late_ms: the last places promised to who was     |                      |
+|                     |         | refused, and to who came for one in vain                      |                      |
 | tenant:<t>          | hash    | open, work_ms: jobs that are not over, their cost; as a lane  | always               |
-|                     |         | promised_ms                                                   |                      |
+|                     |         | promised_ms, late_ms                                          |                      |
 | totals              | hash    | submitted, and each end -> jobs ever                          | always               |
 | lease               | zset    | job id in progress -> server ms when its lease ends           | while jobs run       |
 | delayed             | zset    | job id waiting for a retry -> server ms when it is due        | while jobs wait      |
@@ -34,6 +35,8 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | seq                 | counter | order of submission                                           | always               |
 | jobs:<t>            | zset    | every job id of a tenant -> seq                               | as the jobs          |
 | idem:<t>:<key>      | hash    | id of the job, body: hash of the request                      | a day, or as the job |
+| promised:lane:<lane>| zset    | TENANT:KEY of who was refused -> server ms of their place     | an hour              |
+| promised:tenant:<t> | zset    | the same where the tenant had too many jobs                   | an hour              |
 | claim:<token>       | list    | 'known', and the ids that a claim gave, to be asked for again | one lease            |
 | worker:<id>         | string  | WorkerInfo JSON                                               | three heartbeats     |
 | workers             | set     | ids of workers, pruned when read                              | always               |
