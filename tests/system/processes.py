@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,8 +145,7 @@ def gateway(
     )
     client = Client(f"http://127.0.0.1:{port}", process)
     try:
-        process.wait_for("Application startup complete", 200)
-        time.sleep(0.1)
+        process.wait_for("Uvicorn running on")  # which it says when its socket is open
         yield client
     finally:
         client.close()
