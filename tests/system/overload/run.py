@@ -73,12 +73,8 @@ async def run(options: Options, folder: Path) -> Report:
                 before, started_s = steps_taken(folder), time.monotonic()
                 await asyncio.sleep(crowd.until_s - time.monotonic())
                 steps, seconds = steps_taken(folder) - before, time.monotonic() - started_s
-                for task in (loading, watching):
-                    task.cancel()
-                await asyncio.wait([loading, watching])
-                for task in (loading, watching):
-                    if not task.cancelled():
-                        task.result()
+                await _end(loading)
+                await _end(watching)
                 return Phase(
                     name,
                     seconds,
@@ -100,6 +96,15 @@ async def run(options: Options, folder: Path) -> Report:
                 await phase(f"stream of {TIMES}x", lambda crowd: crowd.open_loop(TIMES * CAPACITY, rng)),
             ]
             return Report((before, await full("full, after")), overloads)
+
+
+async def _end(task: asyncio.Future[None]) -> None:
+    """Raises what it raised. Asked again and again: a call to the queue's server can swallow a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=1)
+    if not task.cancelled():
+        task.result()
 
 
 async def _forget_promises(redis: Redis) -> None:
