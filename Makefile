@@ -8,7 +8,7 @@ MINUTES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker chaos constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker test-system chaos overload constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -54,6 +54,12 @@ evaluate: .venv/.dev  ## how well the bundled models draw what held-out prompts 
 
 chaos: .venv/.dev  ## load while everything is killed, frozen and drained, MINUTES=30 or so
 	$(BIN)/python -m tests.system.chaos --minutes $(MINUTES) $(CHAOS)
+
+overload: .venv/.dev  ## ten times the load that there is capacity for, MINUTES=5 or so
+	$(BIN)/python -m tests.system.overload --minutes $(MINUTES) $(OVERLOAD)
+
+test-system: .venv/.dev  ## versions side by side, poison jobs, overload: real processes, some minutes
+	$(BIN)/python -m pytest -m system
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install

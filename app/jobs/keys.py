@@ -26,9 +26,10 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | lane:<lane>         | hash    | queued, high, normal, low: queued jobs, by priority too;      | always               |
 |                     |         | work_ms: their cost; held: jobs in progress;                  |                      |
 |                     |         | pace_claims, pace_ms, last_ms: how fast they go;              |                      |
-|                     |         | promised_ms: the last place promised to who was refused       |                      |
+|                     |         | promised_ms, late_ms: the last places promised to who was     |                      |
+|                     |         | refused, and to who came for one in vain                      |                      |
 | tenant:<t>          | hash    | open, work_ms: jobs that are not over, their cost; as a lane  | always               |
-|                     |         | promised_ms                                                   |                      |
+|                     |         | promised_ms, late_ms                                          |                      |
 | totals              | hash    | submitted, and each end -> jobs ever                          | always               |
 | lease               | zset    | job id in progress -> server ms when its lease ends           | while jobs run       |
 | delayed             | zset    | job id waiting for a retry -> server ms when it is due        | while jobs wait      |
@@ -39,10 +40,12 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | seq                 | counter | order of submission                                           | always               |
 | jobs:<t>            | zset    | every job id of a tenant -> seq                               | as the jobs          |
 | idem:<t>:<key>      | hash    | id of the job, body: hash of the request                      | a day, or as the job |
+| promised:lane:<lane>| zset    | TENANT:KEY of who was refused -> server ms of their place     | an hour              |
+| promised:tenant:<t> | zset    | the same where the tenant had too many jobs                   | an hour              |
 | claim:<token>       | list    | 'known', and the ids that a claim gave, to be asked for again | one lease            |
 | worker:<id>         | string  | WorkerInfo JSON                                               | three heartbeats     |
 | workers             | set     | ids of workers, pruned when read                              | always               |
-| round:<worker>      | hash    | taken_ms: it took a suspect; rest_until_ms: it takes others   | an hour at most      |
+| round:<worker>      | hash    | taken_ms: it took a suspect; rest_until_ms: it takes others   | an hour              |
 | id                  | string  | tells this queue from others: its store has it, too           | always               |
 | ticked              | string  | server ms of the last tick                                    | always               |
 | pardon              | string  | server ms until which leases end unblamed after an outage     | always               |

@@ -26,7 +26,7 @@ from tests.conftest import make_job
 
 LANE = "tiny-sd3"
 OTHER_LANE = "tiny-flux-dev"
-MOMENTS = ("submitted_ms", "kept_until_ms", "last_ms", "promised_ms")
+MOMENTS = ("submitted_ms", "kept_until_ms", "last_ms", "promised_ms", "late_ms")
 PROGRESS = Progress(stage=Stage.DENOISE, step=2, total_steps=4)
 RETRYABLE = JobError(code=ErrorCode.OUT_OF_MEMORY, message="no room", retryable=True)
 FINAL = JobError(code=ErrorCode.INVALID_OUTPUT, message="not a number", retryable=False)
@@ -152,7 +152,8 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
     for name in await client.keys(PREFIX + "round:*"):
         for field in await client.hkeys(name):
             await client.hincrby(name, str(field), -past_ms)
-    for times in ("lease", "delayed", "cancel_after", "ended", "expired"):
+    lines = [str(name).removeprefix(PREFIX) for name in await client.keys(PREFIX + "promised:*")]
+    for times in ("lease", "delayed", "cancel_after", "ended", "expired", *lines):
         for member in await client.zrange(PREFIX + times, 0, -1):
             await client.zincrby(PREFIX + times, -past_ms, str(member))
     for name in await client.keys(PREFIX + "claim:*") + await client.keys(PREFIX + "worker:*"):

@@ -16,6 +16,8 @@ for i = 2, #ARGV, 2 do
       redis.call('HSET', job_key(id), 'state', 'delayed')
       redis.call('ZADD', delayed_key, now_ms() + delay_ms, id)
       changed(id)
+      -- Whoever cannot read it has an empty hand and no reason to ask again soon, though others wait behind it.
+      redis.call('PUBLISH', prefix .. 'wake', redis.call('HGET', job_key(id), 'lane'))
     else
       enqueue(id)
     end
