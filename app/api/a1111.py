@@ -99,7 +99,9 @@ class Progress(BaseModel):
 
 
 @router.get(
-    "/options", summary="Read the model that is drawn with", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE)
+    "/options",
+    summary="Read the model that is drawn with",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def options(services: ServicesDep, tenant: TenantDep) -> Options:
     return Options(sd_model_checkpoint=await _model(services, tenant))
@@ -178,7 +180,11 @@ async def progress(
     return Progress(progress=0, eta_relative=0, state=idle, current_image=None)
 
 
-@router.post("/interrupt", summary="Cancel this API's jobs", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+@router.post(
+    "/interrupt",
+    summary="Cancel this API's jobs",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 async def interrupt(services: ServicesDep, tenant: TenantDep) -> dict[str, str]:
     async for record in _jobs(services, tenant, JobState.QUEUED, JobState.DELAYED, JobState.IN_PROGRESS):
         await services.queue.cancel(tenant, record.job.id)

@@ -7,7 +7,7 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.access.caller import Caller
-from app.access.key import Role
+from app.access.key import Role, TenantName
 from app.access.url_secret import UrlSecret
 from app.advice.advisor import Advisor
 from app.api.chosen_models import ChosenModels
@@ -70,7 +70,7 @@ async def _caller(request: Request, _: _KeyDep) -> Caller:
 ServicesDep = Annotated[Services, Depends(_services)]
 CallerDep = Annotated[Caller, Depends(_caller)]
 TenantQuery = Annotated[
-    str | None,
+    TenantName | None,
     Query(description="Whose job it is, where it is not the key's own tenant's: for keys with the role `admin`."),
 ]
 

@@ -122,7 +122,12 @@ async def list_jobs(
     "/{job_id}",
     summary="Read a job",
     responses={
-        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.SERVICE_UNAVAILABLE),
+        **documented(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
         200: {
             "description": "The job.",
             "headers": {"ETag": {"description": "Of this state of it.", "schema": {"type": "string"}}, **APPLIED},
@@ -159,7 +164,7 @@ async def read(
 @router.post(
     "/{job_id}/cancel",
     summary="Cancel a job",
-    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
@@ -171,7 +176,12 @@ async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links:
     status_code=HTTPStatus.NO_CONTENT,
     summary="Delete a job and its images",
     responses={
-        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+        **documented(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
         409: {
             **documented(HTTPStatus.CONFLICT)[HTTPStatus.CONFLICT],
             "description": "`image_in_progress`: a worker has it, and is told to stop. Ask again.",
