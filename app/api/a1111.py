@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.accept import AskerDep, find_card
 from app.api.deps import Services, ServicesDep, TenantDep
 from app.api.pictures import read_picture
+from app.api.records import cancel_job
 from app.api.schemas import Text
 from app.api.synchronous import ERRORS, draw, image_request
-from app.errors import documented
+from app.errors import NotFoundError, documented
 from app.jobs.schema import ImageJob, JobRecord, JobState
 from app.jobs.store import ImageNotStoredError, preview_path
 
@@ -187,7 +188,8 @@ async def progress(
 )
 async def interrupt(services: ServicesDep, tenant: TenantDep) -> dict[str, str]:
     async for record in _jobs(services, tenant, JobState.QUEUED, JobState.DELAYED, JobState.IN_PROGRESS):
-        await services.queue.cancel(tenant, record.job.id)
+        with suppress(NotFoundError):  # deleted meanwhile
+            await cancel_job(services, tenant, record.job.id)
     return {}
 
 

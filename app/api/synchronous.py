@@ -1,7 +1,7 @@
 """Pictures for clients that know no jobs: they send one request and wait for its answer."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from app.api.accept import Asker, accept
 from app.api.deps import Services
+from app.api.records import cancel_job
 from app.api.schemas import ImageRequest
 from app.api.waiting import unless_left, wait_for_end
-from app.errors import NO_RETRY, ConflictError, JobFailedError, WaitTimeoutError, documented
+from app.errors import NO_RETRY, ConflictError, JobFailedError, NotFoundError, WaitTimeoutError, documented
 from app.jobs.schema import ImageFile, JobRecord, JobState
 
 # What a route that waits may answer instead of pictures.
@@ -82,8 +83,8 @@ async def canceled_if_given_up(services: Services, asker: Asker, job_id: str) ->
         yield
     except BaseException:
         if asker.idempotency_key is None:
-            with anyio.CancelScope(shield=True):
-                await services.queue.cancel(asker.tenant, job_id)
+            with anyio.CancelScope(shield=True), suppress(NotFoundError):  # deleted meanwhile
+                await cancel_job(services, asker.tenant, job_id)
         raise
 
 

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.keys import PREFIX
 from app.jobs.schema import ErrorCode, JobError, Progress, Stage
 from app.jobs.store import preview_path
 from tests.app.gateway import Gateway, check_error, running
@@ -111,6 +112,16 @@ async def test_a_job_that_is_canceled_is_a_conflict(gateway: Gateway, path: str,
     answer = await waiting
     assert (answer.status_code, check_error(answer)["code"]) == (409, "image_canceled")
     assert answer.headers["x-should-retry"] == "false"
+
+
+@ALL
+async def test_a_job_that_is_deleted_is_not_there(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
+    waiting = asyncio.ensure_future(gateway.client.post(path, json=body))
+    job = await only_job(gateway)
+    # At once: were it canceled first, as by DELETE, its end would be seen before it is gone.
+    await gateway.redis.delete(f"{PREFIX}job:{job['id']}")
+    answer = await waiting
+    assert (answer.status_code, check_error(answer)["code"]) == (404, "image_not_found")
 
 
 @ALL
