@@ -13,6 +13,7 @@ from app.advice.advisor import Advisor
 from app.api.chosen_models import ChosenModels
 from app.api.gatekeeper import unauthorized
 from app.api.quotas import Quotas
+from app.api.replays import Replays
 from app.catalog.catalog import Catalog
 from app.changes import Changes
 from app.errors import ForbiddenError
@@ -40,6 +41,7 @@ class Services:
     room: StoreRoom
     metrics: GatewayMetrics
     quotas: Quotas
+    replays: Replays
     url_secret: UrlSecret
     outbox: Outbox
     advisor: Advisor
