@@ -51,16 +51,22 @@ async def draw(request: Request, services: Services, asker: Asker, image_request
     async with canceled_if_given_up(services, asker, job_id):
         timeout_s = services.settings.wait_timeout_s
         record = await unless_left(request, wait_for_end(services, asker.tenant, job_id, timeout_s))
-        return Drawn(record, finished(record))
+        return Drawn(record, finished(record, asker))
 
 
-def finished(record: JobRecord) -> Sequence[ImageFile]:
+def finished(record: JobRecord, asker: Asker) -> Sequence[ImageFile]:
     """Give the pictures of a job that was waited for. Raises ApiError where it has none."""
     if record.result is not None:
         return record.result.images
     if record.state is JobState.CANCELED:
         raise ConflictError("image_canceled", "the job was canceled")
     if record.error is None or record.state not in (JobState.FAILED, JobState.DEAD):
+        if asker.idempotency_key is not None:
+            raise WaitTimeoutError(
+                "wait_timeout",
+                "The picture was not ready in time, and the job goes on. Send the same request with the same"
+                " Idempotency-Key to wait for it again.",
+            )
         raise WaitTimeoutError(
             "wait_timeout",
             "The picture was not ready in time, and the job was canceled. POST /v1/images answers at once.",

@@ -133,6 +133,17 @@ async def test_nobody_is_waited_for_for_ever(impatient: Gateway, path: str, body
 
 
 @ALL
+async def test_whoever_named_his_request_may_wait_again(impatient: Gateway, path: str, body: dict[str, Any]) -> None:
+    for _ in range(2):
+        answer = await impatient.client.post(path, json=body, headers={"Idempotency-Key": "1"})
+        problem = check_error(answer)
+        assert (answer.status_code, problem["code"]) == (504, "wait_timeout")
+        assert "goes on" in problem["detail"]
+        assert "x-should-retry" not in answer.headers
+        assert (await only_job(impatient))["status"] == "queued"
+
+
+@ALL
 @pytest.mark.parametrize("key", [None, "1"])
 async def test_whoever_leaves_takes_the_job_along_but_not_with_a_key(
     gateway: Gateway, path: str, body: dict[str, Any], key: str | None
