@@ -30,6 +30,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["compatible with other APIs"])
 _SAMPLER = "Euler"
 _MARK = {"api": "sdapi"}  # metadata of this API's jobs, so that `interrupt` leaves others alone
 _PAGE = 100
+_PAGES = 2  # each looks at 2,000 of a tenant's jobs at most: JobQueue.page
 
 
 class Options(BaseModel):
@@ -187,6 +188,7 @@ async def progress(
     responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def interrupt(services: ServicesDep, tenant: TenantDep) -> dict[str, str]:
+    """At most 200 at a time, the newest first, and none that has thousands of newer jobs before it."""
     async for record in _jobs(services, tenant, JobState.QUEUED, JobState.DELAYED, JobState.IN_PROGRESS):
         with suppress(NotFoundError):  # deleted meanwhile
             await cancel_job(services, tenant, record.job.id)
@@ -199,12 +201,15 @@ async def _model(services: Services, tenant: str) -> str:
 
 
 async def _jobs(services: Services, tenant: str, *states: JobState) -> AsyncIterator[JobRecord]:
-    after: str | None = ""
-    while after is not None:
+    """Give this API's jobs in these states, of the tenant's newest: clients ask each second, however long its past."""
+    after = ""
+    for _ in range(_PAGES):
         page = await services.queue.page(tenant, limit=_PAGE, after=after, states=states)
         for record in page.records:
             if record.job.metadata == _MARK:
                 yield record
+        if page.next_after is None:
+            return
         after = page.next_after
 
 

@@ -175,6 +175,17 @@ async def test_interrupt_leaves_the_jobs_of_other_apis_alone(gateway: Gateway) -
     assert (await gateway.read(native["id"]))["status"] == "queued"
 
 
+async def test_progress_looks_at_the_newest_jobs_only(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.a1111._PAGE", 1)
+    for api in ("sdapi", "sdapi", "native", "native"):
+        await gateway.submit(metadata={"api": api})
+    assert (await gateway.client.post("/sdapi/v1/interrupt")).status_code == 200
+    assert len(await gateway.list_ids(status="queued")) == 4, "two pages hold other jobs"
+    await gateway.submit(metadata={"api": "sdapi"})
+    assert (await gateway.client.post("/sdapi/v1/interrupt")).status_code == 200
+    assert len(await gateway.list_ids(status="canceled")) == 1
+
+
 async def test_a_chosen_model_is_the_tenants_on_every_gateway(gateway: Gateway, valkey_url: str) -> None:
     chosen = {"sd_model_checkpoint": "tiny-sd3"}
     assert (await gateway.client.post("/sdapi/v1/options", json=chosen)).status_code == 200
