@@ -21,6 +21,7 @@ from app.api.deps import Services
 from app.api.gatekeeper import Gatekeeper
 from app.api.handlers import add_error_handlers
 from app.api.quotas import Quotas
+from app.api.replays import Replays
 from app.catalog.catalog import Catalog
 from app.changes import Changes
 from app.errors import ANY_OTHER_ERROR, documented
@@ -67,6 +68,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         room=StoreRoom(store, settings.min_free_mib),
         metrics=metrics,
         quotas=Quotas(redis, settings, metrics),
+        replays=Replays(redis),
         url_secret=url_secret,
         outbox=Outbox(redis),
         advisor=Advisor(PromptTokenizers(settings.model_folders)),

@@ -1,10 +1,12 @@
 """Keys on the queue's server, under its prefix.
 
-| key             | type | holds                                                                  | lives  |
-|-----------------|------|------------------------------------------------------------------------|--------|
-| key:<id>        | hash | tenant name sha256 roles created_ms revoked_ms, and limits of its own  | always |
-| keys            | zset | every key's id -> server ms when it was made                           | always |
-| tenant:<t>:keys | zset | a tenant's keys' ids -> the same                                       | always |
+| key      | type | holds                                                                  | lives  |
+|----------|------|------------------------------------------------------------------------|--------|
+| key:<id> | hash | tenant name sha256 roles created_ms revoked_ms, and limits of its own  | always |
+| keys     | zset | every key's id -> server ms when it was made                           | always |
+| keys:<t> | zset | a tenant's keys' ids -> the same                                       | always |
+
+What belongs to one tenant is named after it at the end only: no name of a tenant makes another key of it.
 
 A revoked key stays: that there ever was one is what closes a server (see `any_exist`), and its name may be asked for.
 """
@@ -57,7 +59,7 @@ class KeyStore:
 
     async def of(self, tenant: str | None) -> list[KeyRecord]:
         """List a tenant's keys, or everybody's, oldest first. Raises UnreadableKeyError."""
-        key = f"{PREFIX}keys" if tenant is None else f"{PREFIX}tenant:{tenant}:keys"
+        key = f"{PREFIX}keys" if tenant is None else f"{PREFIX}keys:{tenant}"
         with translated_errors():
             ids = cast(list[str], await self._redis.zrange(key, 0, -1))
         found = [await self.find(key_id) for key_id in ids]

@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.api.accept import AskerDep, find_card
 from app.api.deps import Services, ServicesDep, TenantDep
 from app.api.pictures import read_picture
+from app.api.records import cancel_job
 from app.api.schemas import Text
 from app.api.synchronous import ERRORS, draw, image_request
-from app.errors import documented
+from app.errors import NotFoundError, documented
 from app.jobs.schema import ImageJob, JobRecord, JobState
 from app.jobs.store import ImageNotStoredError, preview_path
 
@@ -29,6 +30,7 @@ router = APIRouter(prefix="/sdapi/v1", tags=["compatible with other APIs"])
 _SAMPLER = "Euler"
 _MARK = {"api": "sdapi"}  # metadata of this API's jobs, so that `interrupt` leaves others alone
 _PAGE = 100
+_PAGES = 2  # each looks at 2,000 of a tenant's jobs at most: JobQueue.page
 
 
 class Options(BaseModel):
@@ -99,7 +101,9 @@ class Progress(BaseModel):
 
 
 @router.get(
-    "/options", summary="Read the model that is drawn with", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE)
+    "/options",
+    summary="Read the model that is drawn with",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def options(services: ServicesDep, tenant: TenantDep) -> Options:
     return Options(sd_model_checkpoint=await _model(services, tenant))
@@ -178,10 +182,16 @@ async def progress(
     return Progress(progress=0, eta_relative=0, state=idle, current_image=None)
 
 
-@router.post("/interrupt", summary="Cancel this API's jobs", responses=documented(HTTPStatus.SERVICE_UNAVAILABLE))
+@router.post(
+    "/interrupt",
+    summary="Cancel this API's jobs",
+    responses=documented(HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
+)
 async def interrupt(services: ServicesDep, tenant: TenantDep) -> dict[str, str]:
+    """At most 200 at a time, the newest first, and none that has thousands of newer jobs before it."""
     async for record in _jobs(services, tenant, JobState.QUEUED, JobState.DELAYED, JobState.IN_PROGRESS):
-        await services.queue.cancel(tenant, record.job.id)
+        with suppress(NotFoundError):  # deleted meanwhile
+            await cancel_job(services, tenant, record.job.id)
     return {}
 
 
@@ -191,12 +201,15 @@ async def _model(services: Services, tenant: str) -> str:
 
 
 async def _jobs(services: Services, tenant: str, *states: JobState) -> AsyncIterator[JobRecord]:
-    after: str | None = ""
-    while after is not None:
+    """Give this API's jobs in these states, of the tenant's newest: clients ask each second, however long its past."""
+    after = ""
+    for _ in range(_PAGES):
         page = await services.queue.page(tenant, limit=_PAGE, after=after, states=states)
         for record in page.records:
             if record.job.metadata == _MARK:
                 yield record
+        if page.next_after is None:
+            return
         after = page.next_after
 
 

@@ -13,6 +13,7 @@ from app.api.schemas import ImageRequest
 from app.api.webhooks import hook_of
 from app.catalog.catalog import ModelCard, UnknownModelError
 from app.errors import NotFoundError, UnavailableError
+from app.jobs.errors import QueueError, QueueUnavailableError
 from app.jobs.queue import Idempotency
 
 _ROOM_AFTER_S = 10  # somebody must make it
@@ -73,20 +74,30 @@ async def accept(
         max_prompt_chars=settings.max_prompt_chars,
         max_images=settings.max_images_per_request,
     )
+    key = asker.idempotency_key
+    idempotency = None if key is None else Idempotency(key, body_sha256(request))
+    if idempotency is not None and (earlier := await services.replays.find(asker.tenant, idempotency)):
+        return Accepted(earlier, is_new=False)
     job = job.model_copy(update={"warnings": await services.advisor.advise(job, card)})
     if await services.room.is_full():
         message = "The image store's disk is full; try again later."
         raise UnavailableError("storage_full", message, headers={"Retry-After": str(_ROOM_AFTER_S)})
     hook = hook_of(request, job, asker.links.job(job.id), settings)
-    await services.quotas.charge(asker.caller, job)
-    if hook is not None:
-        await services.outbox.register(hook)
-    key = asker.idempotency_key
-    idempotency = None if key is None else Idempotency(key, body_sha256(request))
-    job_id = await services.queue.submit(
-        job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency, cancel_after_s=cancel_after_s
-    )
+    charge = await services.quotas.charge(asker.caller, job)
+    try:
+        if hook is not None:
+            await services.outbox.register(hook)
+        job_id = await services.queue.submit(
+            job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency, cancel_after_s=cancel_after_s
+        )
+    except QueueUnavailableError:
+        raise  # the job may be in line, only the answer lost
+    except QueueError:
+        await services.quotas.give_back(charge)
+        raise
     is_new = job_id == job.id
+    if not is_new:  # the same request came at the same moment
+        await services.quotas.give_back(charge)
     services.metrics.jobs_submitted.labels(job.model, api).inc(is_new)
     return Accepted(job_id, is_new)
 

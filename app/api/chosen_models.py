@@ -23,4 +23,4 @@ class ChosenModels:
 
 
 def _key(tenant: str) -> str:
-    return f"{PREFIX}tenant:{tenant}:sdapi_model"
+    return f"{PREFIX}sdapi_model:{tenant}"

@@ -7,12 +7,13 @@ from fastapi import Depends, Query, Request, Security
 from fastapi.security import HTTPBearer
 
 from app.access.caller import Caller
-from app.access.key import Role
+from app.access.key import Role, TenantName
 from app.access.url_secret import UrlSecret
 from app.advice.advisor import Advisor
 from app.api.chosen_models import ChosenModels
 from app.api.gatekeeper import unauthorized
 from app.api.quotas import Quotas
+from app.api.replays import Replays
 from app.catalog.catalog import Catalog
 from app.changes import Changes
 from app.errors import ForbiddenError
@@ -40,6 +41,7 @@ class Services:
     room: StoreRoom
     metrics: GatewayMetrics
     quotas: Quotas
+    replays: Replays
     url_secret: UrlSecret
     outbox: Outbox
     advisor: Advisor
@@ -70,7 +72,7 @@ async def _caller(request: Request, _: _KeyDep) -> Caller:
 ServicesDep = Annotated[Services, Depends(_services)]
 CallerDep = Annotated[Caller, Depends(_caller)]
 TenantQuery = Annotated[
-    str | None,
+    TenantName | None,
     Query(description="Whose job it is, where it is not the key's own tenant's: for keys with the role `admin`."),
 ]
 

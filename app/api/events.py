@@ -30,7 +30,7 @@ _PROGRESS_EVERY_S = 0.25
     summary="Follow a job",
     response_class=Response,
     responses={
-        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
         200: {"description": "Server-sent events.", "content": {"text/event-stream": {}}},
         204: {"description": "The job has ended, and the client with this Last-Event-ID knows: do not come back."},
     },

@@ -7,18 +7,18 @@ import structlog
 from fastapi import APIRouter, Header, Query, Request, Response
 
 from app.api.accept import AskerDep, accept
-from app.api.deps import Services, ServicesDep, TenantDep
+from app.api.deps import ServicesDep, TenantDep
 from app.api.etag import is_known, tag_of
 from app.api.links import LinksDep
 from app.api.prefer import APPLIED, WaitDep, applied
-from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record, not_found
+from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, cancel_job, find_record, not_found
 from app.api.schemas import MAX_DEADLINE_S, ImageRequest
 from app.api.synchronous import canceled_if_given_up
 from app.api.views import STATUS_OF, ImageJobList, ImageJobView, Status, job_view
 from app.api.waiting import unless_left, wait_for_change, wait_for_end
 from app.errors import ConflictError, InvalidRequestError, documented
 from app.jobs.errors import JobNotFoundError
-from app.jobs.schema import TERMINAL_STATES, JobRecord
+from app.jobs.schema import TERMINAL_STATES
 from app.jobs.store import StoreError
 from app.jobs.sweep import delete_files
 from app.jobs.upkeep import Purged
@@ -123,7 +123,12 @@ async def list_jobs(
     "/{job_id}",
     summary="Read a job",
     responses={
-        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.SERVICE_UNAVAILABLE),
+        **documented(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.REQUEST_TIMEOUT,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
         200: {
             "description": "The job.",
             "headers": {"ETag": {"description": "Of this state of it.", "schema": {"type": "string"}}, **APPLIED},
@@ -160,11 +165,11 @@ async def read(
 @router.post(
     "/{job_id}/cancel",
     summary="Cancel a job",
-    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.SERVICE_UNAVAILABLE),
+    responses=documented(HTTPStatus.NOT_FOUND, HTTPStatus.UNPROCESSABLE_ENTITY, HTTPStatus.SERVICE_UNAVAILABLE),
 )
 async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
-    return job_view(await _cancel(services, tenant, job_id), links, services.settings.keep_pictures_s)
+    return job_view(await cancel_job(services, tenant, job_id), links, services.settings.keep_pictures_s)
 
 
 @router.delete(
@@ -172,7 +177,12 @@ async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links:
     status_code=HTTPStatus.NO_CONTENT,
     summary="Delete a job and its images",
     responses={
-        **documented(HTTPStatus.NOT_FOUND, HTTPStatus.CONFLICT, HTTPStatus.SERVICE_UNAVAILABLE),
+        **documented(
+            HTTPStatus.NOT_FOUND,
+            HTTPStatus.CONFLICT,
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        ),
         409: {
             **documented(HTTPStatus.CONFLICT)[HTTPStatus.CONFLICT],
             "description": "`image_in_progress`: a worker has it, and is told to stop. Ask again.",
@@ -182,7 +192,7 @@ async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links:
 )
 async def delete(job_id: JobId, services: ServicesDep, tenant: TenantDep) -> None:
     """For good: afterwards there is no such job. One that has not ended is canceled first."""
-    record = await _cancel(services, tenant, job_id)
+    record = await cancel_job(services, tenant, job_id)
     [purged] = await services.upkeep.purge(tenant, [job_id])
     if purged is Purged.OPEN:
         raise ConflictError(
@@ -196,15 +206,3 @@ async def delete(job_id: JobId, services: ServicesDep, tenant: TenantDep) -> Non
         await delete_files(services.store, job_id, record.job.n)
     except StoreError as error:
         log.warning("files_left_to_the_sweep", job_id=job_id, error=str(error))
-
-
-async def _cancel(services: Services, tenant: str, job_id: str) -> JobRecord:
-    """Cancel it where it is open, and give it as it is then. Raises NotFoundError."""
-    try:
-        ended = await services.queue.cancel(tenant, job_id)
-    except JobNotFoundError:
-        raise not_found() from None
-    record = await find_record(services, tenant, job_id)
-    if ended:  # what a worker holds is counted by that worker
-        services.metrics.jobs_finished.labels(record.job.model, "canceled", "").inc()
-    return record

@@ -135,7 +135,7 @@ async def _events(
                     if time.monotonic() - quiet_since_s > KEEP_ALIVE_EVERY_S:
                         yield KEEPALIVE_COMMENT
                         quiet_since_s = time.monotonic()
-            for image in finished(record):
+            for image in finished(record, asker):
                 data = await read_picture(services.store, image)
                 yield _event("completed", job, data, job.output_format, index=image.index, seed=image.seed)
     except ClientLeftError:

@@ -1,10 +1,17 @@
 """How much a tenant may ask for: image requests a minute, and megapixel-steps an hour, on the queue's server.
 
 Only asking for images counts; reading is free. A sliding window counts both, weighted between this window and the one
-before; what is refused is not counted. The counters are a tenant's, whichever of its keys is used.
+before. The counters are a tenant's, whichever of its keys is used.
+
+What is refused is not counted: what was taken for it is given back. Until then, which is as long as the queue takes to
+answer, another request of that tenant may be refused for it; taking only afterwards would let all through that come at
+once.
 """
 
 import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from limits import RateLimitItem, RateLimitItemPerHour, RateLimitItemPerMinute
 from limits.aio.storage import RedisStorage
@@ -13,6 +20,7 @@ from redis.asyncio import Redis
 
 from app.access.caller import Caller
 from app.errors import ForbiddenError, InvalidRequestError, RateLimitedError
+from app.jobs.errors import QueueError
 from app.jobs.keys import PREFIX
 from app.jobs.schema import ImageJob
 from app.jobs.scripts import translated_errors
@@ -20,6 +28,7 @@ from app.metrics import GatewayMetrics
 from app.settings import GatewaySettings
 
 _MEGA = 1_000_000
+_NO_LIMIT = 2**53  # the largest that Lua counts exactly
 
 
 class _RequestsPerMinute(RateLimitItemPerMinute):
@@ -31,6 +40,14 @@ class _RequestsPerMinute(RateLimitItemPerMinute):
 class _PixelStepsPerHour(RateLimitItemPerHour):
     def key_for(self, *identifiers: bytes | str | int | float) -> str:
         return f"pixel-steps/{identifiers[0]!s}"
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What was counted for one job: of each limit, how much."""
+
+    tenant: str
+    taken: Sequence[tuple[RateLimitItem, int]]
 
 
 class Quotas:
@@ -46,8 +63,8 @@ class Quotas:
         self._settings = settings
         self._metrics = metrics
 
-    async def charge(self, caller: Caller, job: ImageJob) -> None:
-        """Count this job against its tenant's limits, before it is queued.
+    async def charge(self, caller: Caller, job: ImageJob) -> Charge:
+        """Count this job against its tenant's limits, before it is queued: against all of them or none.
 
         Raises ForbiddenError, InvalidRequestError or RateLimitedError, and QueueUnavailableError.
         """
@@ -65,13 +82,29 @@ class Quotas:
                 f"width x height x steps x n is {cost / _MEGA:.3f} megapixel-steps; one request may take {most}",
             )
         per_minute = caller.requests_per_minute or settings.requests_per_minute
+        taken: list[tuple[RateLimitItem, int]] = []
         if per_minute is not None:
-            await self._take(
-                _RequestsPerMinute(per_minute), job.tenant, 1, "requests", f"{per_minute} requests a minute"
-            )
+            requests = _RequestsPerMinute(per_minute)
+            await self._take(requests, job.tenant, 1, "requests", f"{per_minute} requests a minute")
+            taken.append((requests, 1))
         if per_hour is not None:
-            said = f"{per_hour} megapixel-steps an hour"
-            await self._take(_PixelStepsPerHour(per_hour * _MEGA), job.tenant, cost, "budget", said)
+            budget = _PixelStepsPerHour(per_hour * _MEGA)
+            try:
+                await self._take(budget, job.tenant, cost, "budget", f"{per_hour} megapixel-steps an hour")
+            except RateLimitedError:
+                await self.give_back(Charge(job.tenant, taken))
+                raise
+            taken.append((budget, cost))
+        return Charge(job.tenant, taken)
+
+    async def give_back(self, charge: Charge) -> None:
+        """Nothing came of it. Where the server is away, it stays counted: the limits are no promise to the pixel."""
+        with suppress(QueueError), translated_errors():
+            for item, cost in charge.taken:
+                # The library has no word for it; its script adds what it is given, if that keeps within the limit.
+                await self._storage.acquire_sliding_window_entry(
+                    item.key_for(charge.tenant), _NO_LIMIT, item.get_expiry(), -cost
+                )
 
     async def _take(self, item: RateLimitItem, tenant: str, cost: int, reason: str, said: str) -> None:
         with translated_errors():

@@ -23,5 +23,17 @@ async def find_record(services: Services, tenant: str, job_id: str) -> JobRecord
         raise not_found() from None
 
 
+async def cancel_job(services: Services, tenant: str, job_id: str) -> JobRecord:
+    """Cancel a tenant's job where it is open, count that, and give it as it is then. Raises NotFoundError."""
+    try:
+        ended = await services.queue.cancel(tenant, job_id)
+    except JobNotFoundError:
+        raise not_found() from None
+    record = await find_record(services, tenant, job_id)
+    if ended:  # what a worker holds is counted by that worker
+        services.metrics.jobs_finished.labels(record.job.model, "canceled", "").inc()
+    return record
+
+
 def not_found() -> NotFoundError:
     return NotFoundError("image_not_found", "there is no such job")

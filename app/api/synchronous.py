@@ -1,7 +1,7 @@
 """Pictures for clients that know no jobs: they send one request and wait for its answer."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from app.api.accept import Asker, accept
 from app.api.deps import Services
+from app.api.records import cancel_job
 from app.api.schemas import ImageRequest
 from app.api.waiting import unless_left, wait_for_end
-from app.errors import NO_RETRY, ConflictError, JobFailedError, WaitTimeoutError, documented
+from app.errors import NO_RETRY, ConflictError, JobFailedError, NotFoundError, WaitTimeoutError, documented
 from app.jobs.schema import ImageFile, JobRecord, JobState
 
 # What a route that waits may answer instead of pictures.
@@ -50,16 +51,22 @@ async def draw(request: Request, services: Services, asker: Asker, image_request
     async with canceled_if_given_up(services, asker, job_id):
         timeout_s = services.settings.wait_timeout_s
         record = await unless_left(request, wait_for_end(services, asker.tenant, job_id, timeout_s))
-        return Drawn(record, finished(record))
+        return Drawn(record, finished(record, asker))
 
 
-def finished(record: JobRecord) -> Sequence[ImageFile]:
+def finished(record: JobRecord, asker: Asker) -> Sequence[ImageFile]:
     """Give the pictures of a job that was waited for. Raises ApiError where it has none."""
     if record.result is not None:
         return record.result.images
     if record.state is JobState.CANCELED:
         raise ConflictError("image_canceled", "the job was canceled")
     if record.error is None or record.state not in (JobState.FAILED, JobState.DEAD):
+        if asker.idempotency_key is not None:
+            raise WaitTimeoutError(
+                "wait_timeout",
+                "The picture was not ready in time, and the job goes on. Send the same request with the same"
+                " Idempotency-Key to wait for it again.",
+            )
         raise WaitTimeoutError(
             "wait_timeout",
             "The picture was not ready in time, and the job was canceled. POST /v1/images answers at once.",
@@ -82,8 +89,8 @@ async def canceled_if_given_up(services: Services, asker: Asker, job_id: str) ->
         yield
     except BaseException:
         if asker.idempotency_key is None:
-            with anyio.CancelScope(shield=True):
-                await services.queue.cancel(asker.tenant, job_id)
+            with anyio.CancelScope(shield=True), suppress(NotFoundError):  # deleted meanwhile
+                await cancel_job(services, asker.tenant, job_id)
         raise
 
 

@@ -116,7 +116,12 @@ class Courier:
             await self._outbox.forget(job_id)
             return
         secret = webhook_secret(await self._secret.get(), hook.tenant)
-        outcome = await self._sender.send(hook.url, message_id(job_id), hook.body, secret)
+        try:
+            outcome = await self._sender.send(hook.url, message_id(job_id), hook.body, secret)
+        except Exception:
+            # Of this message only, and not for ever: uncounted, it would come again each minute without an end.
+            log.exception("webhook_attempt_broke", job_id=job_id)
+            outcome = Outcome.FAILED
         self._outcomes.labels(outcome).inc()
         if outcome is Outcome.FAILED and hook.attempts < len(RETRY_AFTER_S):
             await self._outbox.try_later(job_id, RETRY_AFTER_S[hook.attempts])

@@ -13,6 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 MAX_URL_CHARS = 2_048
+# RFC 1035, section 2.3.4, as it is written in text: without the first length and the root.
+_MAX_HOST_CHARS = 253
+_MAX_LABEL_CHARS = 63
 
 _URL = re.compile(
     r"(?P<scheme>https?)://(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?"
@@ -63,6 +66,8 @@ def parse_target(url: str, *, allow_private: bool) -> Target:
         raise TargetError("the address is not a public one")
     if literal is None and (host.startswith("[") or _NUMERIC_END.search(host) or ".." in host):
         raise TargetError("the host is neither a name nor an address as it is usually written")
+    if literal is None and (len(host) > _MAX_HOST_CHARS or max(map(len, host.split("."))) > _MAX_LABEL_CHARS):
+        raise TargetError("the host, or a part of it between dots, is longer than a name can be")
     return Target(scheme, host, port, match["path"] or "/")
 
 
@@ -79,9 +84,12 @@ async def pinned_address(target: Target, resolve: Resolve, *, allow_private: boo
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:
-    """Ask the system's resolver. Raises OSError."""
+    """Ask the system's resolver. Raises TargetError or OSError."""
     loop = asyncio.get_running_loop()
-    entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    try:
+        entries = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:  # Python's own reading of the name, before anybody is asked
+        raise TargetError("the host is not a name that can be looked up") from error
     return [str(entry[4][0]) for entry in entries]
 
 

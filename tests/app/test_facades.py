@@ -11,6 +11,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.keys import PREFIX
 from app.jobs.schema import ErrorCode, JobError, Progress, Stage
 from app.jobs.store import preview_path
 from tests.app.gateway import Gateway, check_error, running
@@ -114,11 +115,32 @@ async def test_a_job_that_is_canceled_is_a_conflict(gateway: Gateway, path: str,
 
 
 @ALL
+async def test_a_job_that_is_deleted_is_not_there(gateway: Gateway, path: str, body: dict[str, Any]) -> None:
+    waiting = asyncio.ensure_future(gateway.client.post(path, json=body))
+    job = await only_job(gateway)
+    # At once: were it canceled first, as by DELETE, its end would be seen before it is gone.
+    await gateway.redis.delete(f"{PREFIX}job:{job['id']}")
+    answer = await waiting
+    assert (answer.status_code, check_error(answer)["code"]) == (404, "image_not_found")
+
+
+@ALL
 async def test_nobody_is_waited_for_for_ever(impatient: Gateway, path: str, body: dict[str, Any]) -> None:
     answer = await impatient.client.post(path, json=body)
     assert (answer.status_code, check_error(answer)["code"]) == (504, "wait_timeout")
     assert answer.headers["x-should-retry"] == "false"
     assert (await only_job(impatient))["status"] == "canceled"
+
+
+@ALL
+async def test_whoever_named_his_request_may_wait_again(impatient: Gateway, path: str, body: dict[str, Any]) -> None:
+    for _ in range(2):
+        answer = await impatient.client.post(path, json=body, headers={"Idempotency-Key": "1"})
+        problem = check_error(answer)
+        assert (answer.status_code, problem["code"]) == (504, "wait_timeout")
+        assert "goes on" in problem["detail"]
+        assert "x-should-retry" not in answer.headers
+        assert (await only_job(impatient))["status"] == "queued"
 
 
 @ALL
@@ -151,6 +173,17 @@ async def test_interrupt_leaves_the_jobs_of_other_apis_alone(gateway: Gateway) -
     assert (await gateway.client.post("/sdapi/v1/interrupt")).status_code == 200
     assert (await waiting).status_code == 409
     assert (await gateway.read(native["id"]))["status"] == "queued"
+
+
+async def test_progress_looks_at_the_newest_jobs_only(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.a1111._PAGE", 1)
+    for api in ("sdapi", "sdapi", "native", "native"):
+        await gateway.submit(metadata={"api": api})
+    assert (await gateway.client.post("/sdapi/v1/interrupt")).status_code == 200
+    assert len(await gateway.list_ids(status="queued")) == 4, "two pages hold other jobs"
+    await gateway.submit(metadata={"api": "sdapi"})
+    assert (await gateway.client.post("/sdapi/v1/interrupt")).status_code == 200
+    assert len(await gateway.list_ids(status="canceled")) == 1
 
 
 async def test_a_chosen_model_is_the_tenants_on_every_gateway(gateway: Gateway, valkey_url: str) -> None:

@@ -70,6 +70,25 @@ IDS = [
     "x" * 5_000,
 ]
 
+# Names of no tenant: some would make another's key of the queue's server.
+TENANTS = [
+    "",
+    " ",
+    "default:keys",
+    "default:sdapi_model",
+    "default\n",
+    "Default",
+    "-default",
+    "a/b",
+    "*",
+    "{q}",
+    "..",
+    "\0",
+    "é",
+    "x" * 64,
+    "x" * 5_000,
+]
+
 HEADERS: list[tuple[str, bytes]] = [
     ("x-request-id", b"a\r\nset-cookie: a=b"),
     ("x-request-id", b"<script>alert(1)</script>"),
@@ -100,7 +119,7 @@ async def test_no_webhook_goes_where_it_should_not(telling: Gateway, valkey: Red
         body = check_error(await telling.post({"prompt": "a ring", "webhook_url": url}))
         assert (body["status"], body["code"], body["param"]) == (422, "invalid_webhook_url", "webhook_url"), url
         said.add(re.sub(r"\d+ is not", "N is not", body["detail"]))
-    assert len(said) <= 6  # none of them holds the URL, or what is to be found there
+    assert len(said) <= 7  # none of them holds the URL, or what is to be found there
     assert not await valkey.exists(ANY_JOB)
 
 
@@ -151,6 +170,32 @@ async def test_an_id_leads_nowhere_but_to_its_job(gateway: Gateway, valkey: Redi
     assert {key: await valkey.dump(key) for key in await valkey.keys("*")} == before
 
 
+@pytest.mark.parametrize("tenant", TENANTS)
+async def test_a_tenant_is_named_as_tenants_are(gateway: Gateway, valkey: Redis, tenant: str) -> None:
+    """Here anybody is an admin, who may name one."""
+    job_id = (await gateway.submit())["id"]
+    ring = {"prompt": "a ring"}
+    for method, path, body in (
+        ("POST", "/v1/images", ring),
+        ("GET", "/v1/images", None),
+        ("GET", f"/v1/images/{job_id}", None),
+        ("GET", f"/v1/images/{job_id}/content", None),
+        ("GET", f"/v1/images/{job_id}/events", None),
+        ("POST", f"/v1/images/{job_id}/cancel", None),
+        ("DELETE", f"/v1/images/{job_id}", None),
+        ("POST", "/v1/images/generations", ring),
+        ("POST", "/hf/tiny-sd3", {"inputs": "a ring"}),
+        ("POST", "/sdapi/v1/options", {"sd_model_checkpoint": "tiny-sd3"}),
+        ("POST", "/sdapi/v1/interrupt", None),
+    ):
+        problem = check_error(await gateway.client.request(method, path, params={"tenant": tenant}, json=body))
+        assert (problem["status"], problem["code"], problem["param"]) == (422, "invalid_tenant", "tenant"), path
+    assert (await gateway.read(job_id))["status"] == "queued"
+    assert await gateway.list_ids() == [job_id]
+    kept = [str(key) for key in await valkey.keys("*")]
+    assert not [key for key in kept if tenant.strip() and key.endswith(f":{tenant}")]
+
+
 @pytest.mark.parametrize(("name", "value"), HEADERS)
 async def test_a_header_says_nothing_that_it_should_not(gateway: Gateway, name: str, value: bytes) -> None:
     for method, path in (("GET", "/v1/images"), ("POST", "/v1/images"), ("GET", "/nothing")):
@@ -189,4 +234,5 @@ async def test_the_real_server_hangs_up_on_a_body_that_does_not_come(valkey_url:
 
 
 def test_the_corpus_is_as_large_as_it_says() -> None:
-    assert (len(TRICKS), len(PRIVATE), len(IDS), len(HEADERS), len(UNWRITABLE), len(ODD)) == (72, 38, 29, 14, 4, 12)
+    assert (len(TRICKS), len(PRIVATE), len(IDS), len(TENANTS)) == (75, 38, 29, 15)
+    assert (len(HEADERS), len(UNWRITABLE), len(ODD)) == (14, 4, 12)

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from app.jobs.queue import JobQueue
 from app.jobs.schema import WorkerInfo
-from tests.app.gateway import Gateway
+from tests.app.gateway import Gateway, running
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -124,6 +124,20 @@ async def test_a_cancellation_is_counted_where_it_happens(gateway: Gateway) -> N
     assert {(await gateway.read(job_id))["status"] for job_id in (waiting, held)} == {"canceled", "in_progress"}
     pairs = (("code", ""), ("model", "tiny-sd3"), ("status", "canceled"))
     assert (await scrape(gateway))["darkroom_jobs_finished_total", pairs] == 1
+
+
+async def test_a_job_that_is_given_up_or_interrupted_or_deleted_is_counted_too(
+    no_darkroom_environment: None, valkey: Redis, valkey_url: str
+) -> None:
+    async with running(valkey_url, wait_timeout_s=0.1) as gateway:
+        given_up = await gateway.client.post("/v1/images/generations", json={"prompt": "a ring", "model": "tiny-sd3"})
+        assert given_up.status_code == 504
+        await gateway.submit(metadata={"api": "sdapi"})
+        assert (await gateway.client.post("/sdapi/v1/interrupt")).status_code == 200
+        job_id = (await gateway.submit())["id"]
+        assert (await gateway.client.delete(f"/v1/images/{job_id}")).status_code == 204
+        pairs = (("code", ""), ("model", "tiny-sd3"), ("status", "canceled"))
+        assert (await scrape(gateway))["darkroom_jobs_finished_total", pairs] == 3
 
 
 async def test_jobs_taken_back_from_dead_workers_are_counted(gateway: Gateway, valkey: Redis) -> None:

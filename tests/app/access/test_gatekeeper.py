@@ -114,6 +114,18 @@ async def test_the_first_key_closes_an_open_server_for_good(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+async def test_the_scrape_is_an_admins_once_a_key_was_made(
+    no_darkroom_environment: None, store: KeyStore, valkey_url: str, host: str
+) -> None:
+    _, reader = await make_key(store, "alice", Role.READ)
+    _, admin = await make_key(store, "operations", Role.ADMIN)
+    async with running(valkey_url, host=host, allow_open_network=True) as gateway:
+        for key, status in ((None, 401), (reader, 403), (admin, 200)):
+            headers = {} if key is None else {"authorization": f"Bearer {key}"}
+            assert (await gateway.client.get("/metrics", headers=headers)).status_code == status
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
 async def test_beyond_loopback_a_key_is_asked_for_from_the_start(
     no_darkroom_environment: None, valkey: Redis, valkey_url: str, host: str
 ) -> None:

@@ -10,6 +10,7 @@ from app.access.key import Role
 from app.access.key_cache import KeyCache
 from app.access.key_store import KeyStore
 from app.access.url_secret import UrlSecret
+from app.api.chosen_models import ChosenModels
 from app.jobs.errors import QueueUnavailableError, StorageFullError
 from app.jobs.keys import PREFIX
 from app.jobs.schema import Priority
@@ -41,6 +42,15 @@ async def test_a_key_is_kept_and_its_secret_is_not(store: KeyStore, valkey: Redi
     for key in await valkey.keys("*"):
         held = await valkey.dump(key) if await valkey.type(key) == "zset" else str(await valkey.hgetall(key)).encode()
         assert secret.encode() not in (held or b"")
+
+
+async def test_what_is_kept_beside_the_queue_is_not_named_like_what_the_queue_keeps_of_a_tenant(
+    store: KeyStore, valkey: Redis
+) -> None:
+    await make_key(store, "alice", Role.READ)
+    await ChosenModels(valkey).set("alice", "tiny-sd3")
+    assert await valkey.exists(f"{PREFIX}keys:alice", f"{PREFIX}sdapi_model:alice") == 2
+    assert await valkey.keys(f"{PREFIX}tenant:*") == []
 
 
 async def test_two_active_keys_a_tenant(store: KeyStore) -> None:

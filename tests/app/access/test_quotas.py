@@ -1,5 +1,6 @@
 """What a tenant may ask for in a minute and an hour, on a real server, without waiting for either."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -28,8 +29,9 @@ class Lab:
     async def key(self, tenant: str, **changes: object) -> str:
         return (await make_key(KeyStore(self.valkey), tenant, Role.READ, Role.SUBMIT, **changes))[1]
 
-    async def ask(self, key: str, **fields: object) -> httpx.Response:
-        headers = {"authorization": f"Bearer {key}"}
+    async def ask(self, key: str, name: str | None = None, **fields: object) -> httpx.Response:
+        """name: the request's Idempotency-Key."""
+        headers = {"authorization": f"Bearer {key}"} | ({} if name is None else {"Idempotency-Key": name})
         return await self.gateway.client.post("/v1/images", json=REQUEST | fields, headers=headers)
 
     async def statuses(self, key: str, times: int) -> list[int]:
@@ -138,6 +140,51 @@ async def test_a_priority_above_the_keys_own_is_refused_and_not_lowered(labs: La
         assert check_error(answer)["param"] == "priority"
         assert "normal at most" in check_error(answer)["detail"]
         assert (await lab.ask(key, priority="normal")).status_code == 202
+
+
+async def test_what_the_budget_refuses_uses_up_no_request(labs: Labs) -> None:
+    async with labs(requests_per_minute=2, megapixel_steps_per_hour=5) as lab:
+        key = await lab.key("alice")
+        assert (await lab.ask(key, n=3)).status_code == 202
+        for _ in range(3):
+            assert "megapixel-steps an hour" in check_error(await lab.ask(key, n=2))["detail"]
+        assert (await lab.ask(key)).status_code == 202
+        assert "requests a minute" in check_error(await lab.ask(key))["detail"]
+
+
+async def test_a_replay_is_free_and_never_too_much(labs: Labs) -> None:
+    async with labs(requests_per_minute=2, megapixel_steps_per_hour=3) as lab:
+        key = await lab.key("alice")
+        first = await lab.ask(key, "one")
+        for _ in range(3):
+            assert (await lab.ask(key, "one")).json()["id"] == first.json()["id"]
+        assert (await lab.ask(key, "one", seed=1)).status_code == 422
+        assert (await lab.ask(key, "two")).status_code == 202
+        await limited(await lab.ask(key, "three"))
+        again = await lab.ask(key, "one")
+        assert (again.status_code, again.headers["idempotency-replayed"]) == (202, "true")
+
+
+async def test_of_the_same_request_twice_at_once_one_is_charged(labs: Labs) -> None:
+    async with labs(requests_per_minute=10) as lab:
+        key = await lab.key("alice")
+        answers = await asyncio.gather(*(lab.ask(key, "one") for _ in range(5)))
+        assert len({answer.json()["id"] for answer in answers}) == 1
+        assert await lab.statuses(key, 10) == [202] * 9 + [429]
+
+
+async def test_what_the_queue_refuses_is_not_charged(labs: Labs) -> None:
+    async with labs(requests_per_minute=3, megapixel_steps_per_hour=5, max_queued=1) as lab:
+        key = await lab.key("alice")
+        assert (await lab.ask(key)).status_code == 202
+        for _ in range(4):
+            assert check_error(await lab.ask(key))["code"] == "queue_full"
+        await lab.gateway.claim()
+        assert (await lab.ask(key)).status_code == 202
+        await lab.gateway.claim()
+        assert await lab.statuses(key, 1) == [202]
+        await lab.gateway.claim()
+        await limited(await lab.ask(key))
 
 
 async def test_a_bad_request_counts_for_nothing(labs: Labs) -> None:

@@ -155,6 +155,26 @@ async def test_it_is_given_up_at_last(lab: Lab) -> None:
     assert await lab.left() == []
 
 
+async def test_what_nobody_foresaw_is_a_failed_attempt_of_that_message_only(lab: Lab) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        if host == "broken.test":
+            raise ValueError(host)
+        return ["127.0.0.1"]
+
+    sender = Sender(resolve, allow_private=True, timeout_s=2.0)
+    courier = Courier(Outbox(lab.valkey), sender, JobQueue(lab.valkey), UrlSecret(lab.valkey, SECRET), lab.counter)
+    for host in ("broken.test", "good.test"):
+        await lab.submit(webhook_url=f"http://{host}:{lab.receiver.port}/")
+        await lab.draw()
+    await courier.look()
+    for _ in range(20):
+        await courier.deliver()
+        await lab.let_pass(100_000)
+    await sender.close()
+    assert lab.counts() == {"delivered": 1, "failed": 1 + len(RETRY_AFTER_S)}
+    assert await lab.left() == []
+
+
 async def test_a_gateway_that_dies_in_the_middle_loses_nothing(lab: Lab) -> None:
     await lab.submit()
     await lab.draw()

@@ -123,6 +123,9 @@ TRICKS = [
     "https://hooks.test/\ud800",
     "https://hooks.test?query",
     "https://hooks.test/" + "a" * 2_048,
+    f"https://{'a' * 64}.test/",
+    f"https://hooks.{'a' * 64}/",
+    f"https://{'a.' * 126}aa/",
 ]
 
 
@@ -158,6 +161,8 @@ def test_a_url_that_could_be_read_in_two_ways_is_refused(url: str) -> None:
         ("https://hooks.test:8443/@me", "hooks.test:8443", "/@me"),
         ("https://xn--bcher-kva.test/", "xn--bcher-kva.test", "/"),
         ("https://1.1.1.1.example.com/", "1.1.1.1.example.com", "/"),
+        (f"https://{'a' * 63}.test/", f"{'a' * 63}.test", "/"),
+        (f"https://{'a.' * 126}a/", f"{'a.' * 126}a", "/"),
     ],
 )
 def test_a_plain_url_is_read(url: str, authority: str, path: str) -> None:
@@ -188,3 +193,9 @@ async def test_a_name_without_an_address_is_refused() -> None:
 
     with pytest.raises(TargetError):
         await pinned_address(parse_target("https://hooks.test/", allow_private=False), resolve, allow_private=False)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".test", "a..test", "\ud800.test"])
+async def test_what_the_resolver_cannot_even_read_is_refused(host: str) -> None:
+    with pytest.raises(TargetError):
+        await resolve_by_system(host, 443)
