@@ -8,7 +8,7 @@ MINUTES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker test-system chaos overload constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-queue bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker test-system chaos overload constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -39,6 +39,9 @@ bench: .venv/.dev  ## parity, step overhead, scheduling policies, poll latency a
 
 bench-gpu: .venv/.dev  ## full-size models with random weights on one GPU; resumes, BENCH_GPU="--budget-s 600" and so on
 	$(BIN)/python -m tests.benchmarks.gpu $(BENCH_GPU)
+
+bench-queue: .venv/.dev  ## what the queue's server spends on each call, by how much waits in it and how many share it
+	$(BIN)/python -m tests.benchmarks.queue
 
 bench-serve: .venv/.peers  ## open-loop load on Darkroom and on its alternatives, hours on two cores
 	$(BIN)/python -m tests.benchmarks.serve
