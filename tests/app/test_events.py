@@ -52,7 +52,7 @@ class Stream:
 
     async def block(self) -> list[str]:
         """Lines up to the next empty one; none at the end."""
-        lines = []
+        lines: list[str] = []
         async with asyncio.timeout(10):
             async for line in self._lines:
                 if not line:
