@@ -22,13 +22,28 @@ _ROOT = Path(__file__).parents[2]
 class Process:
     """One of ours. It writes its log into a file of the test's folder."""
 
-    def __init__(self, module: str, log: Path, prefix: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        module: str,
+        log: Path,
+        prefix: tuple[str, ...],
+        environment: Mapping[str, str],
+        arguments: tuple[str, ...] = (),
+    ) -> None:
         self._log = log
         kept = {name: value for name, value in os.environ.items() if not name.startswith("DARKROOM_")}
         with log.open("ab") as out:
             self._process = subprocess.Popen(
-                [*prefix, sys.executable, "-m", module], cwd=_ROOT, env=kept | dict(environment), stdout=out, stderr=out
+                [*prefix, sys.executable, "-m", module, *arguments],
+                cwd=_ROOT,
+                env=kept | dict(environment),
+                stdout=out,
+                stderr=out,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
@@ -57,7 +72,9 @@ class Process:
 class Client:
     """Of a gateway's HTTP side."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, pid: int) -> None:
+        self.url = url
+        self.pid = pid  # the gateway's
         self._http = httpx.Client(base_url=url, timeout=20)
 
     def post(self, **fields: object) -> httpx.Response:
@@ -85,6 +102,10 @@ class Client:
     def content(self, job_id: str) -> httpx.Response:
         return self._http.get(f"/v1/images/{job_id}/content")
 
+    def cancel(self, job_id: str) -> None:
+        answer = self._http.post(f"/v1/images/{job_id}/cancel")
+        assert answer.status_code == 200, answer.text
+
     def wait(self, job_id: str, status: str, within_s: float = 60) -> dict[str, Any]:
         assert wait_until(lambda: self.job(job_id)["status"] == status, within_s), self.job(job_id)
         return self.job(job_id)
@@ -105,7 +126,7 @@ def gateway(folder: Path, redis_url: str, store_url: str, **environment: str) ->
         (),
         {"DARKROOM_REDIS_URL": redis_url, "DARKROOM_STORE_URL": store_url, "DARKROOM_PORT": str(port), **environment},
     )
-    client = Client(f"http://127.0.0.1:{port}")
+    client = Client(f"http://127.0.0.1:{port}", process.pid)
     try:
         process.wait_for("Application startup complete", 30)
         time.sleep(0.1)
@@ -117,23 +138,36 @@ def gateway(folder: Path, redis_url: str, store_url: str, **environment: str) ->
 
 @contextmanager
 def worker(folder: Path, redis_url: str, store_url: str, name: str = "w1", **environment: str) -> Iterator[Process]:
-    process = Process(
-        "workers",
-        folder / f"{name}.log",
-        (),
-        {
-            "DARKROOM_REDIS_URL": redis_url,
-            "DARKROOM_STORE_URL": store_url,
-            "DARKROOM_WORKER_ID": name,
-            "DARKROOM_MODELS": MODEL,
-            "DARKROOM_LEASE_S": "5",
-            "DARKROOM_TORCH_THREADS": "1",
-            "DARKROOM_CALIBRATION_S": "0",
-            **environment,
-        },
-    )
+    process = Process("workers", folder / f"{name}.log", (), _of_worker(redis_url, store_url, name) | environment)
     try:
         process.wait_for("worker_ready")
         yield process
     finally:
         process.end()
+
+
+@contextmanager
+def null_worker(
+    folder: Path, redis_url: str, store_url: str, name: str = "null", **environment: str
+) -> Iterator[Process]:
+    """A real worker around a model that costs nothing."""
+    told = _of_worker(redis_url, store_url, name) | environment
+    log = folder / f"{name}.log"
+    process = Process("tests.system.chaos.null_worker", log, (), told, ("0", str(folder)))
+    try:
+        process.wait_for("worker_ready")
+        yield process
+    finally:
+        process.end()
+
+
+def _of_worker(redis_url: str, store_url: str, name: str) -> dict[str, str]:
+    return {
+        "DARKROOM_REDIS_URL": redis_url,
+        "DARKROOM_STORE_URL": store_url,
+        "DARKROOM_WORKER_ID": name,
+        "DARKROOM_MODELS": MODEL,
+        "DARKROOM_LEASE_S": "5",
+        "DARKROOM_TORCH_THREADS": "1",
+        "DARKROOM_CALIBRATION_S": "0",
+    }
