@@ -22,6 +22,7 @@ from app.api.gatekeeper import Gatekeeper
 from app.api.handlers import add_error_handlers
 from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
+from app.changes import Changes
 from app.errors import ANY_OTHER_ERROR, documented
 from app.housekeeping import Housekeeping
 from app.jobs.queue import JobQueue
@@ -60,6 +61,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         catalog=catalog.only(settings.models) if settings.models else catalog,
         queue=queue,
         watch=QueueWatch(queue),
+        changes=Changes(queue),
+        upkeep=Upkeep(redis),
         store=store,
         room=StoreRoom(store, settings.min_free_mib),
         metrics=metrics,
@@ -71,7 +74,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
 
     housekeeping = Housekeeping(
-        queue, Upkeep(redis), services.watch, services.store, services.metrics, settings.keep_pictures_s
+        queue, services.upkeep, services.watch, services.store, services.metrics, settings.keep_pictures_s
     )
 
     @asynccontextmanager
@@ -80,6 +83,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         async with AsyncExitStack() as running:
             running.push_async_callback(redis.aclose)
             running.callback(keeping.cancel)
+            running.callback(asyncio.create_task(services.changes.run()).cancel)
             if settings.webhooks:
                 sender = Sender(resolve_by_system, allow_private=settings.webhook_allow_private)
                 running.push_async_callback(sender.close)

@@ -57,10 +57,12 @@ async def _asker(
 AskerDep = Annotated[Asker, Depends(_asker)]
 
 
-async def accept(services: Services, asker: Asker, request: ImageRequest, api: str) -> Accepted:
+async def accept(
+    services: Services, asker: Asker, request: ImageRequest, api: str, *, cancel_after_s: float | None = None
+) -> Accepted:
     """Resolve, weigh and queue it. api: through which of them it came, for the metrics.
 
-    Raises ApiError, or what the queue raises.
+    cancel_after_s: it is canceled unless it is finished by then. Raises ApiError, or what the queue raises.
     """
     settings = services.settings
     card = find_card(services, request.model)
@@ -81,7 +83,9 @@ async def accept(services: Services, asker: Asker, request: ImageRequest, api: s
         await services.outbox.register(hook)
     key = asker.idempotency_key
     idempotency = None if key is None else Idempotency(key, body_sha256(request))
-    job_id = await services.queue.submit(job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency)
+    job_id = await services.queue.submit(
+        job, cost_s=services.watch.cost_s(job, card), idempotency=idempotency, cancel_after_s=cancel_after_s
+    )
     is_new = job_id == job.id
     services.metrics.jobs_submitted.labels(job.model, api).inc(is_new)
     return Accepted(job_id, is_new)

@@ -1,10 +1,12 @@
 """/v1/images/{id}/content and /preview: bytes, once they are there and while they develop."""
 
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from app.api.deps import Services, ServicesDep
+from app.api.etag import is_known
 from app.api.links import Index, ShownTenantDep
 from app.api.pictures import read_picture
 from app.api.records import POLL_AFTER_S, RETRY_AFTER, JobId, find_record
@@ -16,27 +18,26 @@ from app.jobs.store import ImageNotStoredError, preview_path
 router = APIRouter(prefix="/v1/images", tags=["images"])
 
 
-@router.get(
-    "/{job_id}/content",
-    summary="Fetch an image's bytes",
-    response_class=Response,
-    responses={
-        **documented(
-            HTTPStatus.NOT_FOUND,
-            HTTPStatus.CONFLICT,
-            HTTPStatus.GONE,
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            HTTPStatus.SERVICE_UNAVAILABLE,
-        ),
-        200: {
-            "description": "The image.",
-            "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},
-            "headers": {"ETag": {"description": "The image's sha256.", "schema": {"type": "string"}}},
-        },
-        202: {"description": "Not ready yet.", "headers": RETRY_AFTER},
-        304: {"description": "The image is the one named in If-None-Match."},
+_CONTENT: dict[int | str, dict[str, Any]] = {
+    **documented(
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.CONFLICT,
+        HTTPStatus.GONE,
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+    ),
+    200: {
+        "description": "The image.",
+        "content": {kind: {} for kind in ("image/png", "image/jpeg", "image/webp")},
+        "headers": {"ETag": {"description": "The image's sha256.", "schema": {"type": "string"}}},
     },
-)
+    202: {"description": "Not ready yet.", "headers": RETRY_AFTER},
+    304: {"description": "The image is the one named in If-None-Match."},
+}
+
+
+@router.head("/{job_id}/content", summary="See whether an image is ready", response_class=Response, responses=_CONTENT)
+@router.get("/{job_id}/content", summary="Fetch an image's bytes", response_class=Response, responses=_CONTENT)
 async def content(
     job_id: JobId, request: Request, services: ServicesDep, tenant: ShownTenantDep, index: Index = 0
 ) -> Response:
@@ -50,8 +51,7 @@ async def content(
         raise GoneError("image_gone", "the image has had its time and is deleted")
     image = record.result.images[index]
     headers = {"ETag": f'"{image.sha256}"', "Cache-Control": "private, max-age=31536000, immutable"}
-    known = request.headers.get("if-none-match", "")
-    if known == "*" or image.sha256 in known:
+    if is_known(headers["ETag"], request.headers.get("if-none-match", "")):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(await read_picture(services.store, image), media_type=image.content_type, headers=headers)
 

@@ -14,10 +14,12 @@ from app.api.chosen_models import ChosenModels
 from app.api.gatekeeper import unauthorized
 from app.api.quotas import Quotas
 from app.catalog.catalog import Catalog
+from app.changes import Changes
 from app.errors import ForbiddenError
 from app.jobs.queue import JobQueue
 from app.jobs.room import StoreRoom
 from app.jobs.store import ImageStore
+from app.jobs.upkeep import Upkeep
 from app.metrics import GatewayMetrics
 from app.queue_watch import QueueWatch
 from app.settings import GatewaySettings
@@ -32,6 +34,8 @@ class Services:
     catalog: Catalog
     queue: JobQueue
     watch: QueueWatch
+    changes: Changes
+    upkeep: Upkeep
     store: ImageStore
     room: StoreRoom
     metrics: GatewayMetrics

@@ -52,7 +52,7 @@ class Gatekeeper:
             # Not for the scrape: it must go on where the keys' server is away, to show that.
             if not self._always_asks and (scope["path"] == "/metrics" or not await self._keys.any_exist()):
                 return anybody()  # clients that must send some key send any word
-            if scope["method"] == "GET" and _SIGNED_PATH.fullmatch(scope["path"]):
+            if scope["method"] in _READING and _SIGNED_PATH.fullmatch(scope["path"]):
                 return None
         caller = await self._holder(text)
         role = _needed(scope)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -126,15 +127,16 @@ async def _events(
         async with canceled_if_given_up(services, asker, job.id):
             previews = _Previews(services, job, partial_images)
             quiet_since_s = time.monotonic()
-            async for record in looks(services, job.tenant, job.id, services.settings.wait_timeout_s):
-                if await request.is_disconnected():
-                    raise ClientLeftError("client_left", "the client went away")
-                async for event in previews.new(record):
-                    yield event
-                    quiet_since_s = time.monotonic()
-                if time.monotonic() - quiet_since_s > _KEEP_ALIVE_EVERY_S:
-                    yield KEEPALIVE_COMMENT
-                    quiet_since_s = time.monotonic()
+            async with aclosing(looks(services, job.tenant, job.id, services.settings.wait_timeout_s)) as records:
+                async for record in records:
+                    if await request.is_disconnected():
+                        raise ClientLeftError("client_left", "the client went away")
+                    async for event in previews.new(record):
+                        yield event
+                        quiet_since_s = time.monotonic()
+                    if time.monotonic() - quiet_since_s > _KEEP_ALIVE_EVERY_S:
+                        yield KEEPALIVE_COMMENT
+                        quiet_since_s = time.monotonic()
             for image in finished(record):
                 data = await read_picture(services.store, image)
                 yield _event("completed", job, data, job.output_format, index=image.index, seed=image.seed)

@@ -1,6 +1,5 @@
 """Pictures for clients that know no jobs: they send one request and wait for its answer."""
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from pydantic import ValidationError
 from app.api.accept import Asker, accept
 from app.api.deps import Services
 from app.api.schemas import ImageRequest
-from app.api.waiting import wait_for_end
-from app.errors import NO_RETRY, ClientLeftError, ConflictError, JobFailedError, WaitTimeoutError, documented
+from app.api.waiting import unless_left, wait_for_end
+from app.errors import NO_RETRY, ConflictError, JobFailedError, WaitTimeoutError, documented
 from app.jobs.schema import ImageFile, JobRecord, JobState
 
 # What a route that waits may answer instead of pictures.
@@ -50,17 +49,8 @@ async def draw(request: Request, services: Services, asker: Asker, image_request
     job_id = (await accept(services, asker, image_request, api)).job_id
     async with canceled_if_given_up(services, asker, job_id):
         timeout_s = services.settings.wait_timeout_s
-        waiting = asyncio.create_task(wait_for_end(services, asker.tenant, job_id, timeout_s))
-        leaving = asyncio.create_task(_left(request))
-        try:
-            await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not waiting.done():
-                raise ClientLeftError("client_left", "the client went away")
-            record = waiting.result()
-            return Drawn(record, finished(record))
-        finally:
-            waiting.cancel()
-            leaving.cancel()
+        record = await unless_left(request, wait_for_end(services, asker.tenant, job_id, timeout_s))
+        return Drawn(record, finished(record))
 
 
 def finished(record: JobRecord) -> Sequence[ImageFile]:
@@ -104,9 +94,3 @@ def image_request(fields: Mapping[str, object]) -> ImageRequest:
     except ValidationError as error:
         problems = [{**problem, "loc": ("body", *problem["loc"])} for problem in error.errors(include_url=False)]
         raise RequestValidationError(problems) from None
-
-
-async def _left(request: Request) -> None:
-    """Return when the client has closed the connection."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

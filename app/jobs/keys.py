@@ -28,6 +28,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | totals              | hash    | submitted, and each end -> jobs ever                          | always               |
 | lease               | zset    | job id in progress -> server ms when its lease ends           | while jobs run       |
 | delayed             | zset    | job id waiting for a retry -> server ms when it is due        | while jobs wait      |
+| cancel_after        | zset    | job id that is not over -> server ms when it is canceled      | while jobs are open  |
 | dead                | zset    | job id given up on -> server ms                               | until purged         |
 | ended               | zset    | job id that is over, dead ones aside -> server ms             | until it expires     |
 | expired             | zset    | job id whose pictures are gone -> server ms                   | until forgotten      |

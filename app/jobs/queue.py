@@ -19,6 +19,7 @@ from redis.asyncio.client import PubSub
 from app.jobs.errors import (
     JobNotFoundError,
     KeyReusedError,
+    QueueError,
     QueueFullError,
     QueueUnavailableError,
     TenantFullError,
@@ -151,11 +152,18 @@ class JobQueue:
 
     # Gateway side
 
-    async def submit(self, job: ImageJob, *, cost_s: float = 1.0, idempotency: Idempotency | None = None) -> str:
+    async def submit(
+        self,
+        job: ImageJob,
+        *,
+        cost_s: float = 1.0,
+        idempotency: Idempotency | None = None,
+        cancel_after_s: float | None = None,
+    ) -> str:
         """Put a job in line and return its id, or that of the job which came with the same idempotency key before.
 
-        cost_s: GPU-seconds that it should take, by which tenants are treated fairly. Raises QueueFullError,
-        TenantFullError, KeyReusedError or StorageFullError.
+        cost_s: GPU-seconds that it should take, by which tenants are treated fairly. cancel_after_s: it is canceled
+        unless it is over by then. Raises QueueFullError, TenantFullError, KeyReusedError or StorageFullError.
         """
         reply = await self._run_durably(
             "submit",
@@ -170,6 +178,7 @@ class JobQueue:
             idempotency.key if idempotency else "",
             idempotency.body_sha256 if idempotency else "",
             IDEMPOTENCY_S * 1000,
+            -1 if cancel_after_s is None else round(cancel_after_s * 1000),
         )
         match reply:
             case ["FULL", queued, retry_ms]:
@@ -196,10 +205,19 @@ class JobQueue:
 
     async def read(self, tenant: str, job_id: str) -> JobRecord:
         """Fetch one record. Raises JobNotFoundError or UnreadableJobError."""
-        [fields] = await self._run("read", tenant, job_id)
-        if not fields:
-            raise JobNotFoundError(job_id)
-        return parse_record(job_id, fields)
+        [record] = await self.read_many(tenant, [job_id])
+        if isinstance(record, QueueError):
+            raise record
+        return record
+
+    async def read_many(self, tenant: str, job_ids: Sequence[str]) -> list[JobRecord | QueueError]:
+        """Fetch records in one call; in place of one that cannot be had stands what `read` would raise."""
+        if not job_ids:
+            return []
+        return [
+            _record(job_id, fields)
+            for job_id, fields in zip(job_ids, await self._run("read", tenant, *job_ids), strict=True)
+        ]
 
     async def page(
         self, tenant: str, *, limit: int, after: str = "", model: str = "", states: Sequence[JobState] = ()
@@ -319,7 +337,7 @@ class JobQueue:
     # Anyone
 
     async def tick(self) -> Tick:
-        """Move what time has moved: expired leases back to their lanes, due retries too."""
+        """Move what time has moved: expired leases back to their lanes, due retries too; cancel what is due for that."""
         reply = await self._run(
             "tick",
             self._max_crashes,
@@ -339,16 +357,20 @@ class JobQueue:
             await self._redis.ping()
 
     async def _records(self, tenant: str, job_ids: Sequence[str]) -> tuple[JobRecord, ...]:
-        if not job_ids:
-            return ()
         records = []
-        for job_id, fields in zip(job_ids, await self._run("read", tenant, *job_ids), strict=True):
-            try:
-                if fields:
-                    records.append(parse_record(job_id, fields))
-            except UnreadableJobError:
-                log.error("job_unreadable", job_id=job_id)
+        for record in await self.read_many(tenant, job_ids):
+            if isinstance(record, JobRecord):
+                records.append(record)
+            elif isinstance(record, UnreadableJobError):
+                log.error("job_unreadable", job_id=str(record))
         return tuple(records)
+
+
+def _record(job_id: str, fields: Sequence[str]) -> JobRecord | QueueError:
+    try:
+        return parse_record(job_id, fields) if fields else JobNotFoundError(job_id)
+    except UnreadableJobError as error:
+        return error
 
 
 def written(message: BaseModel) -> str:

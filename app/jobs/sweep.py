@@ -7,7 +7,7 @@ queue does not know by then will never be known: no clock is needed to tell old 
 import asyncio
 from collections import defaultdict
 
-from app.jobs.store import CHECKPOINTS, PREVIEWS, RESULTS, ImageStore
+from app.jobs.store import CHECKPOINTS, PREVIEWS, RESULTS, ImageStore, checkpoint_path, preview_path
 from app.jobs.upkeep import Hold, Holder, Upkeep
 
 _FOLDERS = (RESULTS, CHECKPOINTS, PREVIEWS)
@@ -38,6 +38,12 @@ async def delete_pictures(store: ImageStore, job_id: str) -> None:
     """Delete all that was drawn for a job. Raises StoreError."""
     async for paths in store.pages(f"{RESULTS}/{job_id}"):
         await store.delete(paths)
+
+
+async def delete_files(store: ImageStore, job_id: str, images: int) -> None:
+    """Delete every file of a job, unfinished ones too. Raises StoreError."""
+    await delete_pictures(store, job_id)
+    await store.delete(path(job_id, index) for index in range(images) for path in (checkpoint_path, preview_path))
 
 
 def job_of(path: str) -> str:

@@ -124,3 +124,18 @@ async def test_a_store_that_cannot_be_read_is_not_a_picture_that_is_gone(gateway
     file.unlink()
     file.write_bytes(b"picture")
     assert (await gateway.client.get(url)).content == b"picture"
+
+
+async def test_a_head_says_all_but_the_bytes(gateway: Gateway) -> None:
+    job_id = (await gateway.submit())["id"]
+    url = f"/v1/images/{job_id}/content"
+    waiting = await gateway.client.head(url)
+    assert (waiting.status_code, waiting.headers["retry-after"]) == (202, "1")
+    await gateway.complete(await gateway.claim(), b"picture")
+    head, got = await gateway.client.head(url), await gateway.client.get(url)
+    assert (head.status_code, head.content, got.content) == (200, b"", b"picture")
+    for name in ("etag", "content-type", "content-length", "cache-control"):
+        assert head.headers[name] == got.headers[name]
+    known = await gateway.client.head(url, headers={"if-none-match": head.headers["etag"]})
+    assert known.status_code == 304
+    assert (await gateway.client.head(url, params={"index": 1})).status_code == 404

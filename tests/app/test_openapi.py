@@ -37,10 +37,12 @@ def test_these_are_the_routes_and_their_answers(operations: dict[str, dict[str, 
         route: " ".join(sorted(set(operation["responses"]) - KEY_ANSWERS)) for route, operation in operations.items()
     }
     assert statuses == {
-        "POST /v1/images": "202 400 404 408 413 422 429 503 default",
+        "POST /v1/images": "200 202 400 404 408 413 422 429 503 default",
         "GET /v1/images": "200 422 503 default",
-        "GET /v1/images/{job_id}": "200 404 503 default",
+        "GET /v1/images/{job_id}": "200 304 404 408 503 default",
+        "DELETE /v1/images/{job_id}": "204 404 409 503 default",
         "GET /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
+        "HEAD /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
         "GET /v1/images/{job_id}/preview": "200 202 404 410 422 503 default",
         "POST /v1/images/{job_id}/cancel": "200 404 503 default",
         "POST /v1/images/generations": "200 400 404 408 409 410 413 422 429 500 503 504 default",
@@ -84,10 +86,11 @@ def test_every_error_has_the_one_body(document: dict[str, Any], operations: dict
 def test_a_wait_is_documented_wherever_it_is_asked_for(operations: dict[str, dict[str, Any]]) -> None:
     for route, operation in operations.items():
         for status, answer in operation["responses"].items():
-            waits = status in ("202", "429", "503")
+            waits = status in ("202", "429", "503") or (route, status) == ("DELETE /v1/images/{job_id}", "409")
             assert ("Retry-After" in answer.get("headers", {})) is waits, (route, status)
     assert "Location" in operations["POST /v1/images"]["responses"]["202"]["headers"]
-    assert "ETag" in operations["GET /v1/images/{job_id}/content"]["responses"]["200"]["headers"]
+    for path in ("/v1/images/{job_id}", "/v1/images/{job_id}/content"):
+        assert "ETag" in operations[f"GET {path}"]["responses"]["200"]["headers"]
 
 
 def test_every_route_and_every_parameter_is_described(operations: dict[str, dict[str, Any]]) -> None:

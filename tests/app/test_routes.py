@@ -85,8 +85,8 @@ async def test_there_is_nothing_elsewhere(gateway: Gateway) -> None:
     ("path", "allowed"),
     [
         ("/v1/images", "GET, POST"),
-        (JOB, "GET"),
-        (f"{JOB}/content", "GET"),
+        (JOB, "DELETE, GET"),
+        (f"{JOB}/content", "GET, HEAD"),
         (f"{JOB}/preview", "GET"),
         (f"{JOB}/cancel", "POST"),
         ("/v1/models", "GET"),

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from app.jobs.queue import Claim, JobQueue
-from app.jobs.schema import ImageJob
+from app.jobs.schema import ImageJob, JobRecord
 from tests.integration.queue_lab import (
     FINAL,
     LANE,
@@ -38,6 +38,11 @@ async def _read(queue: JobQueue, claims: list[Claim]) -> ImageJob:
     return (await queue.read("default", numbered(3).id)).job
 
 
+async def _read_many(queue: JobQueue, claims: list[Claim]) -> list[ImageJob]:
+    records = await queue.read_many("default", [numbered(3).id, numbered(4).id])
+    return [record.job for record in records if isinstance(record, JobRecord)]
+
+
 async def _stats(queue: JobQueue, claims: list[Claim]) -> tuple[int, int]:
     stats = await queue.stats()
     return stats.in_progress, stats.lanes[LANE].queued
@@ -67,7 +72,9 @@ async def _changes(queue: JobQueue, claims: list[Claim]) -> str:
 # have ended.
 CALLS: dict[str, Call] = {
     "submit": lambda queue, claims: queue.submit(numbered(7)),
+    "submit: to be canceled": lambda queue, claims: queue.submit(numbered(7), cancel_after_s=60),
     "read": _read,
+    "read_many": _read_many,
     "page": _page,
     "cancel: queued": lambda queue, claims: _cancel(queue, numbered(3).id),
     "cancel: running": lambda queue, claims: _cancel(queue, numbered(1).id),

@@ -114,7 +114,7 @@ def without_times(keys: dict[str, Any]) -> Any:
     """The same, comparable between two runs."""
 
     def timeless(name: str, value: Any) -> Any:
-        if name in ("delayed", "dead", "ended", "expired"):
+        if name in ("delayed", "cancel_after", "dead", "ended", "expired"):
             return set(value)
         if name.startswith(("job:", "lane:", "tenant:")):
             kept = ("work_ms", "cost_ms")
@@ -144,7 +144,7 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
             if moment is not None and finished_ms is None:
                 pipeline.hset(name, field, str(int(float(moment)) - past_ms))
     await pipeline.execute()
-    for times in ("lease", "delayed", "ended", "expired"):
+    for times in ("lease", "delayed", "cancel_after", "ended", "expired"):
         for member in await client.zrange(PREFIX + times, 0, -1):
             await client.zincrby(PREFIX + times, -past_ms, str(member))
     for name in await client.keys(PREFIX + "claim:*") + await client.keys(PREFIX + "worker:*"):

@@ -72,7 +72,8 @@ class Witness:
 async def every_transition(queue: JobQueue, valkey: Redis) -> Witness:
     witness = Witness(valkey)
     await queue.heartbeat(WORKER, forget_after_s=6)
-    await submit(queue, 1, 2, 3, 4)
+    await submit(queue, 1, 2, 3)
+    await queue.submit(numbered(4), cancel_after_s=1000)
     claims = await queue.claim("worker-1", "token-1", [LANE], 3)
     await witness.look()
     await queue.progress([(claims[0], PROGRESS)])

@@ -9,9 +9,9 @@ local function ready_key(lane) return prefix .. 'ready:' .. lane end
 local function front_key(lane) return prefix .. 'front:' .. lane end
 local function suspects_key(lane) return prefix .. 'suspects:' .. lane end
 local function debts_key(lane) return prefix .. 'debts:' .. lane end
-local lanes_key, lease_key, delayed_key, dead_key, ended_key, totals_key, clocks_key =
+local lanes_key, lease_key, delayed_key, dead_key, ended_key, totals_key, clocks_key, cancel_after_key =
   prefix .. 'lanes', prefix .. 'lease', prefix .. 'delayed', prefix .. 'dead', prefix .. 'ended', prefix .. 'totals',
-  prefix .. 'clocks'
+  prefix .. 'clocks', prefix .. 'cancel_after'
 
 -- The one clock of the whole system, in milliseconds.
 local function now_ms()
@@ -143,10 +143,30 @@ local function finish(id, state, ...)
   redis.call('HDEL', job_key(id), 'error') -- of an earlier attempt
   redis.call('HSET', job_key(id), 'state', state, 'finished_ms', now, ...)
   redis.call('ZADD', state == 'dead' and dead_key or ended_key, now, id)
+  redis.call('ZREM', cancel_after_key, id)
   redis.call('HINCRBY', tenant_key(tenant), 'open', -1)
   redis.call('HINCRBY', tenant_key(tenant), 'work_ms', -cost_ms)
   redis.call('HINCRBY', totals_key, state, 1)
   changed(id)
+end
+
+-- Cancel a job wherever it is. True: it waited, and this ended it; what a worker holds is left to that worker, and what
+-- is over stays as it is.
+local function cancel(id)
+  local state = redis.call('HGET', job_key(id), 'state')
+  if state == 'queued' then
+    dequeue(id)
+    finish(id, 'canceled')
+    return true
+  elseif state == 'delayed' then
+    redis.call('ZREM', delayed_key, id)
+    finish(id, 'canceled')
+    return true
+  elseif state == 'in_progress' then
+    redis.call('HSET', job_key(id), 'state', 'canceling')
+    changed(id)
+  end
+  return false
 end
 
 -- Leave nothing of a job that is over.

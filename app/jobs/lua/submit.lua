@@ -1,11 +1,12 @@
 #!lua
 -- ARGV: id, tenant, lane, priority, cost in GPU-ms, spec, most queued jobs in the lane, most open jobs of the tenant,
---   idempotency key or '', hash of the request, ms that the key lives
+--   idempotency key or '', hash of the request, ms that the key lives, ms until it is canceled unless it is over or -1
 -- Returns {'OK', id}, id being the earlier job's where this key was used before (also when this id was submitted
 -- before: a lost reply is asked again), {'REUSED'} where that was another request, or {'FULL' or 'TENANT_FULL',
 -- jobs, ms until a place should be free}.
 -- Not allow-oom: a full server refuses new work while running jobs finish.
-local id, tenant, lane, priority, cost_ms, spec, max_queued, max_open, key, body, key_ms = unpack(ARGV)
+local id, tenant, lane, priority, cost_ms, spec, max_queued, max_open, key, body, key_ms, cancel_ms =
+  unpack(ARGV)
 local idem_key = prefix .. 'idem:' .. tenant .. ':' .. key
 if redis.call('EXISTS', job_key(id)) == 1 then return {'OK', id} end
 if key ~= '' then
@@ -53,5 +54,6 @@ if key ~= '' then
   redis.call('HSET', idem_key, 'id', id, 'body', body)
   redis.call('PEXPIRE', idem_key, key_ms)
 end
+if tonumber(cancel_ms) >= 0 then redis.call('ZADD', cancel_after_key, now_ms() + cancel_ms, id) end
 enqueue(id)
 return {'OK', id}

@@ -49,4 +49,11 @@ for _, id in ipairs(redis.call('ZRANGE', delayed_key, '-inf', now, 'BYSCORE', 'L
   enqueue(id)
   retried = retried + 1
 end
+for _, id in ipairs(redis.call('ZRANGE', cancel_after_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)) do
+  redis.call('ZREM', cancel_after_key, id)
+  if cancel(id) then
+    canceled = canceled + 1
+    lanes[#lanes + 1], states[#states + 1] = redis.call('HGET', job_key(id), 'lane'), 'canceled'
+  end
+end
 return {requeued, dead, canceled, retried, blameless, lanes, states}

@@ -32,7 +32,9 @@ ROWS = {
     "POST /v1/images": Row(Role.SUBMIT, 202, of_job=False),
     "GET /v1/images": Row(Role.READ, 200, of_job=False),
     "GET /v1/images/{job_id}": Row(Role.READ, 200),
+    "DELETE /v1/images/{job_id}": Row(Role.SUBMIT, 204),
     "GET /v1/images/{job_id}/content": Row(Role.READ, 202),
+    "HEAD /v1/images/{job_id}/content": Row(Role.READ, 202),
     "GET /v1/images/{job_id}/preview": Row(Role.READ, 202),
     "POST /v1/images/{job_id}/cancel": Row(Role.SUBMIT, 200),
     "GET /v1/models": Row(Role.READ, 200, of_job=False),
@@ -117,13 +119,14 @@ async def test_who_gets_what(lab: Lab, route: str) -> None:
         answer = await lab.ask(route, lab.keys[who] if who else None, job_id)
         assert answer.status_code == expected(row, who or "nobody"), who
         if answer.status_code == 401:
-            assert view(answer)["code"] == "unauthorized"
+            assert code(answer) in ("unauthorized", None)
             assert answer.headers["www-authenticate"].startswith('Bearer realm="darkroom"')
         if answer.status_code == 403:
-            assert view(answer)["code"] == "forbidden"
+            assert code(answer) in ("forbidden", None)
         changed = answer.status_code == 200 and route.endswith("/cancel")
+        deleted = answer.status_code == 204
         seen = view(await lab.ask("GET /v1/images/{job_id}", lab.keys["alice"], job_id))
-        assert seen["status"] == ("canceled" if changed else "queued"), who
+        assert seen.get("status") == (404 if deleted else "canceled" if changed else "queued"), who
 
 
 @pytest.mark.parametrize("route", [route for route, row in ROWS.items() if row.of_job])
@@ -135,7 +138,7 @@ async def test_anothers_job_is_like_one_that_never_was(lab: Lab, valkey: Redis, 
         before = await commands(valkey)
         answer = await lab.ask(route, lab.keys["bob"], asked)
         work = await commands(valkey) - before
-        body = view(answer)
+        body = {} if route.startswith("HEAD") else view(answer)
         headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
         looks.append((answer.status_code, headers, body | {"request_id": ""}, work))
     assert looks[0] == looks[1]
@@ -150,7 +153,7 @@ async def test_only_an_admin_may_name_a_tenant(lab: Lab, route: str) -> None:
     job_id = await lab.alices_job()
     for tenant in ("alice", "nobody"):  # bob cannot tell who exists
         answer = await lab.ask(route, lab.keys["bob"], job_id, tenant=tenant)
-        assert (answer.status_code, view(answer)["code"]) == (403, "forbidden")
+        assert (answer.status_code, code(answer)) in ((403, "forbidden"), (403, None))
     assert (await lab.ask(route, lab.keys["admin"], job_id, tenant="alice")).status_code == row.good
     other = await lab.ask(route, lab.keys["admin"], job_id, tenant="nobody")
     assert other.status_code == (404 if row.of_job else row.good)
@@ -181,6 +184,11 @@ async def test_what_an_admin_asks_for_a_tenant_is_the_tenants(lab: Lab) -> None:
 async def test_who_has_no_key_cannot_tell_what_is_there(lab: Lab, path: str) -> None:
     for method in ("GET", "POST", "OPTIONS", "HEAD", "TRACE", "BREW"):
         assert (await lab.gateway.client.request(method, path)).status_code == 401
+
+
+def code(answer: httpx.Response) -> str | None:
+    """The error's code; an answer to HEAD has none, but says the rest."""
+    return None if answer.request.method == "HEAD" else str(view(answer)["code"])
 
 
 async def commands(valkey: Redis) -> int:
