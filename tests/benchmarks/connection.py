@@ -13,11 +13,17 @@ from urllib.parse import urlsplit
 _LENGTH = b"\r\ncontent-length:"
 
 
-def request(method: str, path: str, fields: Mapping[str, object] | None = None) -> bytes:
+def request(
+    method: str, path: str, fields: Mapping[str, object] | None = None, *, headers: Mapping[str, str] | None = None
+) -> bytes:
     """Write a request as it is sent."""
-    body = b"" if fields is None else json.dumps(fields).encode()
-    kind = "" if fields is None else f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-    return f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n{kind}\r\n".encode() + body
+    sent = {"host": "localhost", **(headers or {})}
+    body = b""
+    if fields is not None:
+        body = json.dumps(fields).encode()
+        sent |= {"content-type": "application/json", "content-length": str(len(body))}
+    lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
+    return "\r\n".join(lines).encode() + body
 
 
 class Connection(asyncio.Protocol):
@@ -36,10 +42,10 @@ class Connection(asyncio.Protocol):
         _, connection = await loop.create_connection(cls, address.hostname or "", address.port or 80)
         return connection
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()

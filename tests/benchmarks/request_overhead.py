@@ -98,7 +98,7 @@ async def measure(stack: NullStack, what: str, clients: int, seconds: float, act
 
 async def run(stack: NullStack, options: argparse.Namespace) -> list[Row]:
     submit = request("POST", "/v1/images", FIELDS | {"model": WITHOUT_WORKER})
-    async with await Connection.open(stack.url) as connection:
+    with await Connection.open(stack.url) as connection:
         made = await connection.ask(request("POST", "/v1/images", FIELDS | {"model": MODEL}), 202)
         poll = request("GET", f"/v1/images/{made['id']}")
         await until_completed(connection, poll, 0.01)
