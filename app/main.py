@@ -15,7 +15,7 @@ from app.access.key_store import KeyStore
 from app.access.url_secret import UrlSecret
 from app.advice.advisor import Advisor
 from app.advice.prompt_tokenizers import PromptTokenizers
-from app.api import a1111, content, health, hf, images, models, openai
+from app.api import a1111, content, events, health, hf, images, models, openai
 from app.api.chosen_models import ChosenModels
 from app.api.deps import Services
 from app.api.gatekeeper import Gatekeeper
@@ -94,7 +94,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app = FastAPI(
         title="Darkroom",
         summary="Asynchronous image generation with Flux and Stable Diffusion 3",
-        description="Submit a prompt, poll the job, fetch the picture. Every error has the same body.",
+        description="Submit a prompt, follow the job, fetch the picture. Every error has the same body.",
         version=version("darkroom-server"),
         lifespan=lifespan,
         responses=ANY_OTHER_ERROR,
@@ -102,7 +102,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         openapi_url="/openapi.json" if settings.admin_port is None else None,
     )
     app.state.services = services
-    for module in (images, content, models, openai, hf, a1111):
+    for module in (images, content, events, models, openai, hf, a1111):
         app.include_router(module.router, responses=documented(HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN))
     app.include_router(health.router)
     if settings.admin_port is None:

@@ -23,7 +23,8 @@ class UnfinishedFiles:
     """Who writes a job's checkpoints and previews: one at a time, and nobody once it is `closed`.
 
     newest: path -> what makes the bytes that are to be written there next. refused: the store did not take one.
-    kept_steps: image -> where the checkpoint stands that the store has of it.
+    kept_steps: image -> where the checkpoint stands that the store has of it. preview_steps: the same of its preview;
+    next_preview_steps: of the one that is to be written.
     """
 
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -31,6 +32,8 @@ class UnfinishedFiles:
     closed: bool = False
     refused: bool = False
     kept_steps: dict[int, int] = field(default_factory=dict)
+    preview_steps: dict[int, int] = field(default_factory=dict)
+    next_preview_steps: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
@@ -111,9 +114,12 @@ class RunningJob:
     def progress(self) -> Progress:
         step = sum(request.step_index for request in self.requests)
         total_steps = self.job.num_inference_steps * self.job.n
-        if step < total_steps:
-            return Progress(stage=Stage.DENOISE if step else Stage.TEXT_ENCODE, step=step, total_steps=total_steps)
-        return Progress(stage=self.finishing or Stage.VAE_DECODE, step=step, total_steps=total_steps)
+        shown = self.unfinished.preview_steps
+        previews = tuple(shown.get(index, 0) for index in range(self.job.n)) if shown else ()
+        stage = Stage.DENOISE if step else Stage.TEXT_ENCODE
+        if step >= total_steps:
+            stage = self.finishing or Stage.VAE_DECODE
+        return Progress(stage=stage, step=step, total_steps=total_steps, previews=previews)
 
     def result(self, *, model_revision: str, worker: str, worker_version: str, usd_per_hour: float) -> JobResult:
         """What to hand in. Images of one job run side by side, so a stage counts for as long as its slowest image."""

@@ -60,8 +60,10 @@ class Unfinished:
             self._metrics.checkpoint_bytes.inc(size_bytes)
 
     async def keep_preview(self, job: RunningJob, preview: Preview) -> None:
-        path = preview_path(job.job.id, job.index_of(preview.request))
-        await self._put(job, path, lambda: _jpeg(preview.pixels))
+        index = job.index_of(preview.request)
+        job.unfinished.next_preview_steps[index] = preview.step_index
+        if await self._put(job, preview_path(job.job.id, index), lambda: _jpeg(preview.pixels)):
+            job.unfinished.preview_steps[index] = job.unfinished.next_preview_steps[index]
 
     async def forget(self, job: RunningJob) -> None:
         """The job is over: nothing unfinished is left of it, nor comes later."""

@@ -247,6 +247,7 @@ class Worker:
             jobs_in_progress=len(self._holdings),
             memory_used_bytes=self._options.vitals.memory_used_bytes(),
             step_times=self._options.vitals.step_times(),
+            usd_per_hour=self._options.usd_per_hour,
         )
         await self._queue.heartbeat(info, forget_after_s=forget_after_s)
 

@@ -82,7 +82,7 @@ async def submit(
             record = await unless_left(request, wait_for_end(services, asker.tenant, accepted.job_id, wait_s))
     else:
         record = await services.queue.read(asker.tenant, accepted.job_id)
-    view = job_view(record, asker.links)
+    view = job_view(record, asker.links, services.settings.keep_pictures_s)
     response.headers["Location"] = view.urls.self
     response.headers.update(applied(wait_s))
     if wait_s and record.state in TERMINAL_STATES:
@@ -112,7 +112,7 @@ async def list_jobs(
     except JobNotFoundError:
         raise InvalidRequestError("invalid_after", f"there is no job {after!r} to start after", param="after") from None
     return ImageJobList(
-        data=[job_view(record, links) for record in page.records],
+        data=[job_view(record, links, services.settings.keep_pictures_s) for record in page.records],
         has_more=page.next_after is not None,
         next_after=page.next_after,
     )
@@ -147,7 +147,7 @@ async def read(
         record = await unless_left(request, wait_for_change(services, tenant, job_id, wait_s))
     else:
         record = await find_record(services, tenant, job_id)
-    view = job_view(record, links)
+    view = job_view(record, links, services.settings.keep_pictures_s)
     tag = tag_of(view)
     headers = {"ETag": tag, "Cache-Control": "private, no-cache", **applied(wait_s)}
     if is_known(tag, request.headers.get("if-none-match", "")):
@@ -163,7 +163,7 @@ async def read(
 )
 async def cancel(job_id: JobId, services: ServicesDep, tenant: TenantDep, links: LinksDep) -> ImageJobView:
     """Stop a job wherever it is; asking twice is fine. A job that has ended comes back as it is."""
-    return job_view(await _cancel(services, tenant, job_id), links)
+    return job_view(await _cancel(services, tenant, job_id), links, services.settings.keep_pictures_s)
 
 
 @router.delete(

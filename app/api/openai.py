@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.accept import Asker, AskerDep, accept
 from app.api.deps import Services, ServicesDep
+from app.api.events import KEEP_ALIVE_EVERY_S, UNBUFFERED
 from app.api.pictures import read_picture
 from app.api.records import find_record
 from app.api.schemas import ALIASES, ImageRequest
@@ -28,9 +29,6 @@ from app.jobs.schema import Advice, ImageJob, JobRecord, OutputFormat
 from app.jobs.store import ImageNotStoredError, preview_path
 
 router = APIRouter(prefix="/v1/images", tags=["compatible with other APIs"])
-
-_KEEP_ALIVE_EVERY_S = 15.0
-_UNBUFFERED = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the second is for nginx
 
 
 class OpenAIImageRequest(ImageRequest):
@@ -98,10 +96,10 @@ async def generate(
         accepted = await accept(services, asker, body, "openai")
         job = (await find_record(services, asker.tenant, accepted.job_id)).job
         events = _events(request, services, asker, job, body.partial_images)
-        return EventSourceResponse(events, headers=_UNBUFFERED)
+        return EventSourceResponse(events, headers=UNBUFFERED)
     drawn = await draw(request, services, asker, body, "openai")
     job = drawn.record.job
-    urls = [image.url for image in job_view(drawn.record, asker.links).data]
+    urls = [image.url for image in job_view(drawn.record, asker.links, None).data]
     return OpenAIImages(
         created=drawn.record.submitted_ms // 1000,
         output_format=job.output_format,
@@ -134,7 +132,7 @@ async def _events(
                     async for event in previews.new(record):
                         yield event
                         quiet_since_s = time.monotonic()
-                    if time.monotonic() - quiet_since_s > _KEEP_ALIVE_EVERY_S:
+                    if time.monotonic() - quiet_since_s > KEEP_ALIVE_EVERY_S:
                         yield KEEPALIVE_COMMENT
                         quiet_since_s = time.monotonic()
             for image in finished(record):

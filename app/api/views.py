@@ -1,5 +1,6 @@
 """The public JSON that a client gets: a job, a list of them, the models."""
 
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
@@ -8,7 +9,17 @@ from pydantic import BaseModel, Field
 
 from app.api.links import Links
 from app.catalog.catalog import Family, Guidance, Limits, Recommended
-from app.jobs.schema import Advice, ErrorCode, JobRecord, JobState, OutputFormat, Priority, Stage
+from app.jobs.cost import left_s
+from app.jobs.schema import (
+    TERMINAL_STATES,
+    Advice,
+    ErrorCode,
+    JobRecord,
+    JobState,
+    OutputFormat,
+    Priority,
+    Stage,
+)
 
 
 class Status(StrEnum):
@@ -38,6 +49,9 @@ class ProgressView(BaseModel):
     stage: Stage
     step: int
     total_steps: int
+    eta_seconds: float | None = Field(
+        description="Until the job should be finished; 0 once it is over, null where nothing is known."
+    )
 
 
 class QueueView(BaseModel):
@@ -110,11 +124,13 @@ class UrlsView(BaseModel):
     self: str
     content: str
     preview: str
+    events: str
     cancel: str
 
 
 class ImageJobView(BaseModel):
-    """A job. Poll `urls.self` until `status` is completed, failed or canceled."""
+    """A job. Follow `urls.events`, or read `urls.self` with `Prefer: wait`, until `status` is completed, failed or
+    canceled."""
 
     id: str
     object: Literal["image"] = "image"
@@ -124,6 +140,7 @@ class ImageJobView(BaseModel):
     created_at: datetime
     started_at: datetime | None
     completed_at: datetime | None
+    expires_at: datetime | None = Field(description="When its images are deleted; null: not yet known, or never.")
     progress: ProgressView
     queue: QueueView
     data: list[ImageView]
@@ -153,6 +170,15 @@ class ModelDefaults(BaseModel):
     max_sequence_length: int
 
 
+class StepTimeView(BaseModel):
+    """What one denoising step takes a live worker; `rows`: images in it, each counted twice with guidance by CFG."""
+
+    width: int
+    height: int
+    rows: int
+    seconds: float
+
+
 class ModelView(BaseModel):
     id: str
     object: Literal["model"] = "model"
@@ -167,6 +193,10 @@ class ModelView(BaseModel):
     defaults: ModelDefaults
     recommended: Recommended
     workers_live: int
+    step_times: list[StepTimeView] = Field(description="As live workers measured them.")
+    usd_per_image: float | None = Field(
+        description="What one image of the defaults should cost at present; null where workers do not know."
+    )
 
 
 class ModelList(BaseModel):
@@ -174,8 +204,8 @@ class ModelList(BaseModel):
     data: list[ModelView]
 
 
-def job_view(record: JobRecord, links: Links) -> ImageJobView:
-    """Show a record to its owner."""
+def job_view(record: JobRecord, links: Links, keep_pictures_s: float | None) -> ImageJobView:
+    """Show a record to its owner. keep_pictures_s: after a job's end; None: for ever."""
     job, result, status = record.job, record.result, STATUS_OF[record.state]
     self_url = links.job(job.id)
     seconds = result.seconds if result else None
@@ -187,7 +217,8 @@ def job_view(record: JobRecord, links: Links) -> ImageJobView:
         created_at=_time(record.submitted_ms),
         started_at=_time(record.started_ms) if record.started_ms else None,
         completed_at=_time(record.finished_ms) if record.finished_ms else None,
-        progress=_progress(record),
+        expires_at=_expires_at(record, keep_pictures_s),
+        progress=progress_view(record),
         queue=QueueView(position=record.position or 0, eta_seconds=record.start_in_s or 0),
         data=[
             ImageView(
@@ -223,21 +254,44 @@ def job_view(record: JobRecord, links: Links) -> ImageJobView:
             self=self_url,
             content=links.picture("content", job.tenant, job.id),
             preview=links.picture("preview", job.tenant, job.id),
+            events=f"{self_url}/events",
             cancel=f"{self_url}/cancel",
         ),
     )
 
 
-def _progress(record: JobRecord) -> ProgressView:
+def progress_view(record: JobRecord) -> ProgressView:
     total_steps = record.job.num_inference_steps * record.job.n
+    stage, step = Stage.QUEUED, 0
     if record.state is JobState.COMPLETED:
-        return ProgressView(percent=100, stage=Stage.DONE, step=total_steps, total_steps=total_steps)
-    if record.progress is None or record.state in (JobState.QUEUED, JobState.DELAYED):
-        return ProgressView(percent=0, stage=Stage.QUEUED, step=0, total_steps=total_steps)
-    step = record.progress.step
+        stage, step = Stage.DONE, total_steps
+    elif record.progress is not None and record.state not in (JobState.QUEUED, JobState.DELAYED):
+        stage, step = record.progress.stage, record.progress.step
     return ProgressView(
-        percent=100 * step // total_steps, stage=record.progress.stage, step=step, total_steps=total_steps
+        percent=100 * step // total_steps,
+        stage=stage,
+        step=step,
+        total_steps=total_steps,
+        eta_seconds=_eta_s(record, step / total_steps),
     )
+
+
+def _eta_s(record: JobRecord, done: float) -> float | None:
+    if record.state in TERMINAL_STATES:
+        return 0
+    if record.start_in_s is not None:
+        return round(record.start_in_s + record.cost_s, 3)
+    if record.state is not JobState.IN_PROGRESS or record.started_ms is None:
+        return None
+    # By this machine's clock, where all else goes by the queue's: what is told is an estimate anyway.
+    ran_s = max(0.0, time.time() - record.started_ms / 1000)
+    return round(left_s(record.cost_s, ran_s, done), 3)
+
+
+def _expires_at(record: JobRecord, keep_pictures_s: float | None) -> datetime | None:
+    if record.finished_ms is None or keep_pictures_s is None or record.state is JobState.DEAD:
+        return None
+    return _time(record.finished_ms + round(keep_pictures_s * 1000))
 
 
 def _time(ms: int) -> datetime:

@@ -15,19 +15,29 @@ def step_times(workers: Iterable[WorkerInfo]) -> list[StepTime]:
     return [each for worker in workers for each in worker.step_times]
 
 
+def left_s(cost_s: float, ran_s: float, done: float) -> float:
+    """Estimate how long a running job still takes. done: the share of its steps that it has taken, 0 to 1.
+
+    In the beginning by what it was thought to cost alone, later more and more by what its steps took in company: of a
+    rest (1 - done), `cost_s` counts with the weight (1 - done), and ran_s / done with the weight done.
+    """
+    return (1 - done) * (ran_s + (1 - done) * cost_s) if done else cost_s
+
+
 def job_cost_s(job: ImageJob, rows: int, measured: Sequence[StepTime]) -> float:
     """Estimate the device's time for all of a job's images, had it the device to itself.
 
-    rows: of a forward for one image; 2 with classifier-free guidance. A size that nobody measured costs as much for
-    each pixel as the nearest one that somebody did.
+    rows: of a forward for one image; 2 with classifier-free guidance.
     """
-    pixels = job.width * job.height
-    of_model = [each for each in measured if each.model == job.model]
-    if of_model:
-        nearest = min(
-            of_model, key=lambda each: (abs(each.width * each.height - pixels), abs(each.rows - rows), each.seconds)
-        )
-        step_s = nearest.seconds * (rows / nearest.rows) * (pixels / (nearest.width * nearest.height))
-    else:
-        step_s = PRIOR_S_PER_MEGAPIXEL * rows * pixels / _MEGAPIXEL
-    return step_s * job.num_inference_steps * job.n
+    return step_cost_s(job.model, job.width * job.height, rows, measured) * job.num_inference_steps * job.n
+
+
+def step_cost_s(model: str, pixels: int, rows: int, measured: Sequence[StepTime]) -> float:
+    """Estimate a step's time. A size that nobody measured costs as much for each pixel as the nearest one that was."""
+    of_model = [each for each in measured if each.model == model]
+    if not of_model:
+        return PRIOR_S_PER_MEGAPIXEL * rows * pixels / _MEGAPIXEL
+    nearest = min(
+        of_model, key=lambda each: (abs(each.width * each.height - pixels), abs(each.rows - rows), each.seconds)
+    )
+    return nearest.seconds * (rows / nearest.rows) * (pixels / (nearest.width * nearest.height))

@@ -295,9 +295,7 @@ class JobQueue:
         if not reports:
             return []
         words = [
-            word
-            for claim, report in reports
-            for word in (claim.job.id, claim.token, report.model_dump_json(), report.step)
+            word for claim, report in reports for word in (claim.job.id, claim.token, written(report), report.step)
         ]
         return [Verdict(word) for word in await self._run("progress", *words)]
 
@@ -337,7 +335,7 @@ class JobQueue:
     # Anyone
 
     async def tick(self) -> Tick:
-        """Move what time has moved: expired leases back to their lanes, due retries too; cancel what is due for that."""
+        """Move what time has moved: expired leases back to their lanes, due retries too; cancel what is late."""
         reply = await self._run(
             "tick",
             self._max_crashes,

@@ -118,6 +118,9 @@ class Progress(_Message):
     stage: Stage
     step: int
     total_steps: int
+    previews: tuple[int, ...] = Field(
+        default=(), description="Image by image, the step of its latest preview; 0: none."
+    )
 
 
 class JobError(_Message):
@@ -208,6 +211,7 @@ class WorkerInfo(_Message):
     jobs_in_progress: int
     memory_used_bytes: int | None = None
     step_times: tuple[StepTime, ...] = ()
+    usd_per_hour: float = Field(default=0.0, description="What its device costs; 0: it does not know.")
 
 
 class LaneStats(_Message):
