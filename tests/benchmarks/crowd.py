@@ -1,4 +1,7 @@
-"""A crowd that waits for jobs: some poll with `Prefer: wait`, again and again; some listen to an event stream."""
+"""A crowd that waits for jobs: some poll with `Prefer: wait`, again and again; some listen to events.
+
+Every other stream is a job's `/events`, and the one between a drawing by OpenAI's API with `stream`.
+"""
 
 import asyncio
 from types import TracebackType
@@ -21,7 +24,7 @@ class Crowd:
         self.job_ids: list[str] = []
         self._url = url
         self._submit = request("POST", "/v1/images", {"prompt": "a ring", "model": model})
-        self._stream = request("POST", "/v1/images/generations", {"prompt": "a ring", "model": model, "stream": True})
+        self._drawing = request("POST", "/v1/images/generations", {"prompt": "a ring", "model": model, "stream": True})
         self._jobs = jobs
         self._pollers = pollers
         self._streams = streams
@@ -38,7 +41,11 @@ class Crowd:
                 self._tasks.append(asyncio.create_task(self._poll(connection, self.job_ids[number % self._jobs])))
         for first in range(0, self._streams, _AT_ONCE):
             begun = [asyncio.Event() for _ in range(min(_AT_ONCE, self._streams - first))]
-            self._tasks += [asyncio.create_task(self._listen(event)) for event in begun]
+            asked = [
+                self._drawing if at % 2 else request("GET", f"/v1/images/{self.job_ids[at % self._jobs]}/events")
+                for at in range(first, first + len(begun))
+            ]
+            self._tasks += map(asyncio.create_task, map(self._listen, asked, begun))
             await asyncio.gather(*(event.wait() for event in begun))
         return self
 
@@ -63,11 +70,11 @@ class Crowd:
             except (ConnectionError, RuntimeError) as error:
                 self.errors.append(f"poll: {error}")
 
-    async def _listen(self, begun: asyncio.Event) -> None:
+    async def _listen(self, asked: bytes, begun: asyncio.Event) -> None:
         address = urlsplit(self._url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         try:
-            writer.write(self._stream)
+            writer.write(asked)
             head = await reader.readuntil(b"\r\n\r\n")
             if not head.startswith(b"HTTP/1.1 200 ") or b"text/event-stream" not in head:
                 self.errors.append(f"stream: {head!r}")

@@ -2,8 +2,8 @@
 
 A gateway, Valkey and a worker, each a process; the crowd is another, and this one asks as others would: a submit, a
 read and a list, at a fixed rate whatever the answers take, timed from when each was due. First without the crowd, then
-with it, then without: all three side by side. A poller asks for its job with `Prefer: wait=60` again and again; a
-stream is `POST /v1/images/generations` with `stream`. Their jobs wait: no worker has their model.
+with it, then without: all three side by side. A poller asks for its job with `Prefer: wait=60` again and again; streams
+are half `/events`, half drawings by `POST /v1/images/generations`. Their jobs wait: no worker has their model.
 """
 
 import argparse
