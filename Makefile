@@ -36,6 +36,8 @@ bench: .venv/.dev  ## parity, step overhead, scheduling policies, poll latency a
 	$(BIN)/python -m tests.benchmarks.poll_latency
 	$(BIN)/python -m tests.benchmarks.image_encode
 	$(BIN)/python -m tests.benchmarks.scrape
+	$(BIN)/python -m tests.benchmarks.request_overhead
+	$(BIN)/python -m tests.benchmarks.waiting
 
 bench-gpu: .venv/.dev  ## full-size models with random weights on one GPU; resumes, BENCH_GPU="--budget-s 600" and so on
 	$(BIN)/python -m tests.benchmarks.gpu $(BENCH_GPU)

@@ -153,7 +153,13 @@ def error_response(error: ApiError, request_id: str) -> JSONResponse:
 
 
 NO_RETRY = {"x-should-retry": "false"}
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait before trying again.",
+        "required": True,
+        "schema": {"type": "integer"},
+    }
+}
 _RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 # For every route. It also keeps FastAPI from documenting its own 422, a body that this API never sends.

@@ -1,8 +1,8 @@
 """Every Redis key of the queue, on one page.
 
-Under the same prefix there are others: of keys and what signs addresses (app/access), of webhooks
-(app/webhooks/outbox.py), of the models that A1111's clients chose (app/api/chosen_models.py), and of rate limits, by the
-library `limits`.
+Under the same prefix there are others: of keys and of what signs addresses (app/access), of webhooks
+(app/webhooks/outbox.py), of the models that A1111's clients chose (app/api/chosen_models.py), and of rate limits, by
+the library `limits`.
 
 All keys carry the hash tag {q}, so that the queue lives in one cluster slot and a script may touch all of it. The
 scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to this table.

@@ -67,7 +67,9 @@ async def test_a_busy_worker_gets_nothing_more_while_the_others_go_on(queue: Job
     assert await take(queue, "busy-1", idle=False) == []
     assert await take(queue, "busy-2", idle=False) == []
     [other] = await queue.claim("worker-2", "others-1", [LANE], 1, idle=False)
-    assert ids([other, *await take(queue, "others-2", worker="worker-3", idle=False)]) == [numbered(n).id for n in (1, 2, 3, 4)]
+    assert ids([other, *await take(queue, "others-2", worker="worker-3", idle=False)]) == [
+        numbered(n).id for n in (1, 2, 3, 4)
+    ]
     assert ids(await take(queue, "idle")) == [suspect]
 
 
@@ -98,7 +100,7 @@ async def test_an_idle_worker_takes_it_though_it_is_kept_for_a_busy_one(queue: J
 
 
 async def test_after_a_suspect_the_others_have_as_long(queue: JobQueue, valkey: Redis) -> None:
-    first, second = await crash(queue, valkey, 0, 1)
+    _, second = await crash(queue, valkey, 0, 1)
     await submit(queue, 2, 3)
     [claim] = await take(queue, "token-1")
     await pass_time(valkey, 30)
