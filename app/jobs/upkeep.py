@@ -53,7 +53,7 @@ class Upkeep:
 
     async def my_turn(self, what: str, every_s: float) -> bool:
         """Whether nobody did this within the last seconds; who asks, does it."""
-        return await self._run("turn", what, round(every_s * 900)) == 1
+        return bool(await self._run("turn", what, round(every_s * 900)) == 1)
 
     async def identity(self) -> str:
         """Tell this queue from others: a word that is made once, and kept where the jobs are."""

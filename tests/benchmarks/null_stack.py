@@ -45,9 +45,8 @@ def null_stack(*, images: int = 256, rows: int = 64, **environment: str) -> Iter
                 gateway(folder, server.url, store_url, **told, **environment) as client,
                 null_worker(folder, server.url, store_url, step_ms="0", DARKROOM_MODELS=MODEL, **own) as worker,
             ):
-                yield NullStack(
-                    client, server.url, {"gateway": client.process.pid, "worker": worker.pid, "valkey": server.pid}
-                )
+                pids = {"gateway": client.process.pid, "worker": worker.pid, "valkey": server.pid}
+                yield NullStack(client, server.url, pids)
         finally:
             server.kill()
 

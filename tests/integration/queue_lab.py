@@ -149,9 +149,9 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
             if moment is not None and finished_ms is None:
                 pipeline.hset(name, field, str(int(float(moment)) - past_ms))
     await pipeline.execute()
-    for name in await client.keys(PREFIX + "round:*"):
-        for field in await client.hkeys(name):
-            await client.hincrby(name, str(field), -past_ms)
+    for taking_turns in await client.keys(PREFIX + "round:*"):
+        for field in await client.hkeys(taking_turns):
+            await client.hincrby(taking_turns, str(field), -past_ms)
     lines = [str(name).removeprefix(PREFIX) for name in await client.keys(PREFIX + "promised:*")]
     for times in ("lease", "delayed", "cancel_after", "ended", "expired", *lines):
         for member in await client.zrange(PREFIX + times, 0, -1):

@@ -232,9 +232,9 @@ async def knock(queue: JobQueue, number: int, key: str) -> float | None:
     return None
 
 
-@pytest.mark.parametrize("caps", [{"max_queued": 4}, {"max_open": 4}])
-async def test_a_place_is_kept_for_who_comes_back_under_the_same_key(valkey: Redis, caps: dict[str, int]) -> None:
-    queue = JobQueue(valkey, **caps)
+@pytest.mark.parametrize("limit", ["max_queued", "max_open"])
+async def test_a_place_is_kept_for_who_comes_back_under_the_same_key(valkey: Redis, limit: str) -> None:
+    queue = JobQueue(valkey, max_queued=4) if limit == "max_queued" else JobQueue(valkey, max_open=4)
     await submit(queue, *range(4))
     told_s = await knock(queue, 10, "early")
     assert told_s is not None

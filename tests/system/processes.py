@@ -102,6 +102,10 @@ class Client:
         view: dict[str, Any] = answer.json()
         return view
 
+    def cancel(self, job_id: str) -> None:
+        answer = self._http.post(f"/v1/images/{job_id}/cancel")
+        assert answer.status_code == 200, answer.text
+
     def list(self) -> list[dict[str, Any]]:
         answer = self._http.get("/v1/images")
         assert answer.status_code == 200, answer.text
