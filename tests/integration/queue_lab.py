@@ -150,8 +150,8 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
                 pipeline.hset(name, field, str(int(float(moment)) - past_ms))
     await pipeline.execute()
     for taking_turns in await client.keys(PREFIX + "round:*"):
-        for field in await client.hkeys(taking_turns):
-            await client.hincrby(taking_turns, str(field), -past_ms)
+        for turn in await client.hkeys(taking_turns):
+            await client.hincrby(taking_turns, str(turn), -past_ms)
     lines = [str(name).removeprefix(PREFIX) for name in await client.keys(PREFIX + "promised:*")]
     for times in ("lease", "delayed", "cancel_after", "ended", "expired", *lines):
         for member in await client.zrange(PREFIX + times, 0, -1):
