@@ -8,6 +8,8 @@ import pytest
 
 from tests.system.processes import gateway, worker
 
+pytestmark = pytest.mark.system
+
 # libfaketime, Debian's package `faketime`: it hands a process another time of day.
 _LIBRARIES = sorted(Path("/usr").glob("lib*/**/faketime/libfaketimeMT.so.1"))
 _HOUR_S = 3600

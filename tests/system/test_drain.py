@@ -20,7 +20,7 @@ CLAIMED_WITHIN_S = 1.0
 _ENOUGH = 4
 DRAIN = {"DARKROOM_DRAIN_TIMEOUT_S": "6", "DARKROOM_LEASE_S": "15"}
 
-pytestmark = pytest.mark.timeout(600)  # processes that load torch, on a machine that may be busy
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]  # processes that load torch, on a machine that may be busy
 
 
 def ids(process: Process, event: str) -> list[str]:

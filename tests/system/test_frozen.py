@@ -10,6 +10,8 @@ from redis.asyncio import Redis
 from tests.processes import wait_until
 from tests.system.processes import gateway, worker
 
+pytestmark = pytest.mark.system
+
 STEPS = 100
 
 

@@ -13,7 +13,7 @@ from tests.integration.servers import Server, serving
 from tests.processes import wait_until
 from tests.system.processes import gateway, worker
 
-pytestmark = pytest.mark.timeout(400)  # processes that load torch, on a machine that may be busy
+pytestmark = [pytest.mark.system, pytest.mark.timeout(400)]  # processes that load torch, on a machine that may be busy
 
 
 def _mount(folder: Path) -> str | None:

@@ -19,6 +19,8 @@ from tests.integration.s3 import BUCKET, s3_serving
 from tests.processes import wait_until
 from tests.system.up import ROOT
 
+pytestmark = pytest.mark.system
+
 MODEL = "tiny-sd3"
 STORE_URL = f"s3://{BUCKET}/darkroom"
 STEPS = 60

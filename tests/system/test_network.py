@@ -19,6 +19,8 @@ from tests.integration.queue_lab import until
 from tests.integration.worker_lab import OPTIONS, Running, in_state, numbered, running, wait_until
 from tests.system.proxy import Mode, Proxy, proxied
 
+pytestmark = pytest.mark.system
+
 # As in earnest three tries at a line that hangs are well within a lease, but both are shorter.
 LEASE_S, TIMEOUT_S = 3.0, 0.4
 STEPS = 4_000  # the better part of a second

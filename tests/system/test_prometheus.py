@@ -22,7 +22,7 @@ from tests.processes import wait_until
 from tests.system.up import ROOT
 from tests.system.watched import Watched
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 GOOD = "tiny-flux-schnell"
 BROKEN = "tiny-flux-dev"

@@ -11,6 +11,8 @@ from app.jobs.schema import JobRecord, JobState
 from tests.conftest import make_job
 from tests.system.processes import NULL_MODEL, null_worker
 
+pytestmark = pytest.mark.system
+
 log = logging.getLogger(__name__)
 
 _TRICKLE_JOBS = 15
