@@ -46,6 +46,7 @@ scripts in lua/ build them from the same prefix: keep lua/prelude.lua equal to t
 | worker:<id>         | string  | WorkerInfo JSON                                               | three heartbeats     |
 | workers             | set     | ids of workers, pruned when read                              | always               |
 | round:<worker>      | hash    | taken_ms: it took a suspect; rest_until_ms: it takes others   | an hour              |
+| format              | string  | 2, once the queue is in the form of this page                 | always               |
 | id                  | string  | tells this queue from others: its store has it, too           | always               |
 | ticked              | string  | server ms of the last tick                                    | always               |
 | pardon              | string  | server ms until which leases end unblamed after an outage     | always               |

@@ -149,6 +149,7 @@ class JobQueue:
         self._max_attempts = max_attempts
         self._max_crashes = max_crashes
         self._wait_for_disk = wait_for_disk
+        self._migrated = False
 
     # Gateway side
 
@@ -335,7 +336,13 @@ class JobQueue:
     # Anyone
 
     async def tick(self) -> Tick:
-        """Move what time has moved: expired leases back to their lanes, due retries too; cancel what is late."""
+        """Move what time has moved: expired leases back to their lanes, due retries too; cancel what is late.
+
+        The first one brings a queue that an older version left into today's form.
+        """
+        if not self._migrated and (met := await self._run("migrate")):
+            log.info("queue_migrated", jobs=met)
+        self._migrated = True
         reply = await self._run(
             "tick",
             self._max_crashes,

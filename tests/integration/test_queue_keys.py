@@ -166,6 +166,8 @@ def scripts() -> Iterator[tuple[str, str]]:
 def test_scripts_name_no_key_that_is_not_in_the_table() -> None:
     words = {row.key.partition("<")[0] for row in table()}
     for file, text in scripts():
+        if file == "migrate.lua":
+            continue  # it names what once was
         for word in re.findall(r"prefix \.\. '([^']*)'", text):
             assert word in words, f"{file}: {word}"
         assert "darkroom" not in text, file
