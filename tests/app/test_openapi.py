@@ -90,6 +90,8 @@ def test_a_wait_is_documented_wherever_it_is_asked_for(operations: dict[str, dic
             waits = status in ("202", "429", "503") or (route, status) == ("DELETE /v1/images/{job_id}", "409")
             assert ("Retry-After" in answer.get("headers", {})) is waits, (route, status)
     assert "Location" in operations["POST /v1/images"]["responses"]["202"]["headers"]
+    for status in ("200", "202"):
+        assert "Idempotency-Replayed" in operations["POST /v1/images"]["responses"][status]["headers"]
     for path in ("/v1/images/{job_id}", "/v1/images/{job_id}/content"):
         assert "ETag" in operations[f"GET {path}"]["responses"]["200"]["headers"]
 
