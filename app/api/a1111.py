@@ -78,7 +78,7 @@ class Txt2ImgRequest(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_nulls(cls, data: Any) -> Any:
-        # A1111's own client libraries say null for what is left out.
+        # Clients that fill in a form of all fields say null for those left empty.
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
