@@ -8,7 +8,7 @@ MINUTES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker chaos constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-queue bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker test-system chaos overload constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -36,9 +36,14 @@ bench: .venv/.dev  ## parity, step overhead, scheduling policies, poll latency a
 	$(BIN)/python -m tests.benchmarks.poll_latency
 	$(BIN)/python -m tests.benchmarks.image_encode
 	$(BIN)/python -m tests.benchmarks.scrape
+	$(BIN)/python -m tests.benchmarks.request_overhead
+	$(BIN)/python -m tests.benchmarks.waiting
 
 bench-gpu: .venv/.dev  ## full-size models with random weights on one GPU; resumes, BENCH_GPU="--budget-s 600" and so on
 	$(BIN)/python -m tests.benchmarks.gpu $(BENCH_GPU)
+
+bench-queue: .venv/.dev  ## what the queue's server spends on each call, by how much waits in it and how many share it
+	$(BIN)/python -m tests.benchmarks.queue
 
 bench-serve: .venv/.peers  ## open-loop load on Darkroom and on its alternatives, hours on two cores
 	$(BIN)/python -m tests.benchmarks.serve
@@ -54,6 +59,12 @@ evaluate: .venv/.dev  ## how well the bundled models draw what held-out prompts 
 
 chaos: .venv/.dev  ## load while everything is killed, frozen and drained, MINUTES=30 or so
 	$(BIN)/python -m tests.system.chaos --minutes $(MINUTES) $(CHAOS)
+
+overload: .venv/.dev  ## ten times the load that there is capacity for, MINUTES=5 or so
+	$(BIN)/python -m tests.system.overload --minutes $(MINUTES) $(OVERLOAD)
+
+test-system: .venv/.dev  ## versions side by side, poison jobs, overload: real processes, some minutes
+	$(BIN)/python -m pytest -m system
 
 test-installs: .venv/.dev  ## a gateway without torch and a worker without fastapi, in fresh environments
 	$(BIN)/python -m pytest -m install

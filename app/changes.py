@@ -1,13 +1,16 @@
 """Records of jobs that somebody waits for: the gateway listens once for all who wait, and reads once for all of them.
 
-A message only says that a record changed; the record is the truth. It is read when its job's name comes by, and each
-second however quiet it is, so that a message that was missed costs a second at most. What changes while a read is under
-way is read together by the next one: however busy the queue is, this takes one connection and one read at a time.
+A message only says that a record changed; the record is the truth. It is read when its job's name comes by, and in
+turns however quiet it is: a message that was missed costs a second, or where very many jobs are waited for, a second
+for each 200 of them. What changes while a read is under way is read together by the next one: however busy the queue
+is, this takes one connection and one read at a time.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import NoReturn
 
 import structlog
@@ -21,6 +24,7 @@ log = structlog.get_logger()
 READ_EVERY_S = 1.0
 _LISTEN_AGAIN_AFTER_S = 1.0
 _SILENCE_S = 15.0
+_READ_IN_TURN = 200  # each second: a thousand quiet jobs should not be felt by whoever else asks
 _READ_AT_ONCE = 50  # so that a script holds up the queue's server for a few milliseconds at most
 
 _Key = tuple[str, str]  # tenant, job id
@@ -96,10 +100,19 @@ class Changes:
             self._changed.add(job_id)
             self._any_changed.set()
 
+    def _next_in_turn(self) -> list[str]:
+        """Give the jobs whose turn it is: those that waited longest for one."""
+        job_ids = list(islice(self._waiting, _READ_IN_TURN))
+        for job_id in job_ids:
+            self._waiting[job_id] = self._waiting.pop(job_id)
+        return job_ids
+
     async def _listen(self) -> NoReturn:
         while True:
             try:
                 async with self._queue.changes() as job_ids:
+                    self._changed.update(self._waiting)  # of what was said before, nothing was heard
+                    self._any_changed.set()
                     while True:
                         self._note(await asyncio.wait_for(anext(job_ids), _SILENCE_S))
             except TimeoutError:
@@ -113,14 +126,14 @@ class Changes:
 
     async def _read_changed(self) -> NoReturn:
         clock = asyncio.get_running_loop().time
-        all_due_s = clock() + READ_EVERY_S
+        due_s = clock() + READ_EVERY_S
         while True:
-            try:
-                async with asyncio.timeout_at(all_due_s):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due_s):
                     await self._any_changed.wait()
-            except TimeoutError:
-                self._changed.update(self._waiting)
-                all_due_s = clock() + READ_EVERY_S
+            if clock() >= due_s:
+                self._changed.update(self._next_in_turn())
+                due_s = clock() + READ_EVERY_S
             self._any_changed.clear()
             job_ids, self._changed = self._changed, set()
             by_tenant: dict[str, list[str]] = {}

@@ -6,7 +6,7 @@
     ├── UnauthorizedError         401, unauthorized: no key, or none that counts
     ├── ForbiddenError            403, forbidden, invalid_signature
     ├── NotFoundError             404, model_not_found, image_not_found, not_found
-    ├── ConflictError             409, the image is not there and will not come
+    ├── ConflictError             409, the image is not there and will not come; image_in_progress
     ├── GoneError                 410, image_gone, preview_gone
     ├── TooLargeError             413, payload_too_large
     ├── QueueBusyError            429, queue_full, too_many_jobs
@@ -153,7 +153,13 @@ def error_response(error: ApiError, request_id: str) -> JSONResponse:
 
 
 NO_RETRY = {"x-should-retry": "false"}
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds to wait before trying again.",
+        "required": True,
+        "schema": {"type": "integer"},
+    }
+}
 _RETRYABLE = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 # For every route. It also keeps FastAPI from documenting its own 422, a body that this API never sends.

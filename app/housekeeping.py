@@ -22,11 +22,11 @@ log = structlog.get_logger()
 _LOOK_EVERY_S = 2.0
 _TICK_EVERY_S = 1.0
 _EXPIRE_EVERY_S = 60.0
-_SWEEP_EVERY_S = 600.0
+_SWEEP_EVERY_S = 3600.0
 _TIDY_EVERY_S = 3600.0
 # No picture takes a day to be written, nor are clocks a day apart.
 _HALF_WRITTEN_FOR_S = 86_400.0
-_KEEP_RECORDS_S = 24 * 3600.0
+KEEP_RECORDS_S = 24 * 3600.0
 
 
 class Housekeeping:
@@ -65,16 +65,17 @@ class Housekeeping:
         if self._keep_pictures_s is None or not await self._upkeep.my_turn("expire", _EXPIRE_EVERY_S):
             return
         while True:
-            job_ids = await self._upkeep.expire(pictures_s=self._keep_pictures_s, record_s=_KEEP_RECORDS_S)
-            for job_id in job_ids:
+            expired = await self._upkeep.expire(pictures_s=self._keep_pictures_s, record_s=KEEP_RECORDS_S)
+            for job_id in expired.job_ids:
                 await delete_pictures(self._store, job_id)  # what this does not get at, the sweep does
-            if not job_ids:
+            if not expired.job_ids and not expired.forgotten:
                 return
-            log.info("pictures_expired", jobs=len(job_ids))
+            log.info("expired", pictures_of=len(expired.job_ids), records=expired.forgotten)
 
     async def _sweep(self) -> None:
         if await self._upkeep.my_turn("sweep", _SWEEP_EVERY_S):
-            swept = await sweep(self._store, self._upkeep)
+            forget_after_s = None if self._keep_pictures_s is None else self._keep_pictures_s + KEEP_RECORDS_S
+            swept = await sweep(self._store, self._upkeep, forget_after_s)
             if swept:
                 log.info("swept", files=swept)
 

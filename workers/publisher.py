@@ -42,7 +42,19 @@ INVALID_OUTPUT = JobError(
     retryable=False,
 )
 # What does not change a picture must not change its bytes.
-_NOT_DRAWN = {"id", "tenant", "n", "metadata", "output_format", "output_compression", "priority", "deadline_s"}
+_NOT_DRAWN = {
+    "id",
+    "tenant",
+    "n",
+    "metadata",
+    "output_format",
+    "output_compression",
+    "priority",
+    "deadline_s",
+    "warnings",
+    "webhook_url",
+    "webhook_events",
+}
 
 
 def job_error(failed: Failed) -> JobError:
@@ -229,7 +241,8 @@ class Publisher:
         return data, hashlib.sha256(data).hexdigest()
 
     def _parameters(self, job: RunningJob, index: int) -> dict[str, object]:
-        spec = job.job.model_dump(exclude=_NOT_DRAWN)
+        # Nor must a field that an older version does not know, where nobody uses it.
+        spec = job.job.model_dump(exclude=_NOT_DRAWN, exclude_defaults=True)
         return {**spec, "seed": job.job.seeds[index], "model_revision": self._revision(job), "software": "Darkroom"}
 
     def _observe(self, drawn: Drawn, encode_s: float, store_s: float) -> None:

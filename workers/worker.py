@@ -136,7 +136,8 @@ class Worker:
             for task in (stopping, *loops[1:]):
                 task.cancel()
             await asyncio.gather(stopping, *loops, return_exceptions=True)
-            await self._drain(hand_back=not hung)
+            # Whatever else ended it may be the jobs' doing: their leases run out, and they are suspects.
+            await self._drain(hand_back=stop.is_set() and not hung)
 
     # Taking work
 

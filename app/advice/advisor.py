@@ -7,6 +7,9 @@ from app.advice.rules import Case, advise, read_texts
 from app.catalog.catalog import ModelCard
 from app.jobs.schema import Advice, ImageJob
 
+# Counted in less time than a thread takes to be asked.
+_SHORT_CHARS = 300
+
 
 class Advisor:
     def __init__(self, tokenizers: PromptTokenizers) -> None:
@@ -14,6 +17,9 @@ class Advisor:
 
     async def advise(self, job: ImageJob, card: ModelCard) -> tuple[Advice, ...]:
         """Give the warnings that the job's author should see."""
+        chars = len(job.prompt) + len(job.negative_prompt or "")
+        if chars <= _SHORT_CHARS and self._tokenizers.are_loaded(card):
+            return self._advise(job, card)
         return await asyncio.to_thread(self._advise, job, card)
 
     def _advise(self, job: ImageJob, card: ModelCard) -> tuple[Advice, ...]:

@@ -39,26 +39,34 @@ class PromptTokenizers:
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self._folders = folders
         self._loaded: dict[Path, Tokenizer | None] = {}
+        self._found: dict[tuple[str, str], Tokenizer] = {}
+
+    def are_loaded(self, card: ModelCard) -> bool:
+        """Whether `count` has what it needs in memory."""
+        return all(
+            (card.name, folder) in self._found for folder in (*_CLIP_FOLDERS[card.family], _T5_FOLDERS[card.family])
+        )
 
     def count(self, card: ModelCard, text: str) -> PromptTokens:
         """Blocks for as long as a file takes to load, the first time, and for up to some 10 ms with a long text."""
-        clip = [
-            self._tokenizer(card, f"{folder}/tokenizer.json", f"{folder}/vocab.json")
-            for folder in _CLIP_FOLDERS[card.family]
-        ]
-        t5 = self._tokenizer(card, f"{_T5_FOLDERS[card.family]}/tokenizer.json")
+        clip = [self._tokenizer(card, folder, "tokenizer.json", "vocab.json") for folder in _CLIP_FOLDERS[card.family]]
+        t5 = self._tokenizer(card, _T5_FOLDERS[card.family], "tokenizer.json")
         return PromptTokens(
             clip=max((_count(tokenizer, text, clip_at_least) for tokenizer in clip), key=lambda count: count.tokens),
             t5=_count(t5, text, t5_at_least),
         )
 
-    def _tokenizer(self, card: ModelCard, *names: str) -> Tokenizer | None:
-        file = next(filter(None, (self._find(card, name) for name in names)), None)
+    def _tokenizer(self, card: ModelCard, folder: str, *names: str) -> Tokenizer | None:
+        if (known := self._found.get((card.name, folder))) is not None:
+            return known
+        file = next(filter(None, (self._find(card, f"{folder}/{name}") for name in names)), None)
         if file is None:
             return None  # looked for again with the next text: a worker may have downloaded it by then
         if file not in self._loaded:
             self._loaded[file] = _load(file)
-        return self._loaded[file]
+        if (tokenizer := self._loaded[file]) is not None:
+            self._found[card.name, folder] = tokenizer
+        return tokenizer
 
     def _find(self, card: ModelCard, name: str) -> Path | None:
         source = card.source

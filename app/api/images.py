@@ -79,6 +79,7 @@ async def submit(
     With an `Idempotency-Key`, sending the same request again within a day answers the same job, and makes no other.
     With `Prefer: wait=SECONDS` the answer is the finished job, if it is finished by then; leaving before the answer
     cancels it, unless there is an `Idempotency-Key`.
+    Where the queue is full (429), a place is kept for whoever comes back under the same key after `Retry-After`.
     """
     accepted = await accept(services, asker, image_request, "native", cancel_after_s=cancel_after)
     if not accepted.is_new:

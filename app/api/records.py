@@ -10,7 +10,9 @@ from app.jobs.errors import JobNotFoundError
 from app.jobs.schema import JobRecord
 
 POLL_AFTER_S = 1
-RETRY_AFTER = {"Retry-After": {"description": "Seconds until a look pays.", "schema": {"type": "integer"}}}
+RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds until a look pays.", "required": True, "schema": {"type": "integer"}}
+}
 
 JobId = Annotated[str, Path(description="The `id` of a job.", examples=["img_0123456789abcdef0123456789abcdef"])]
 

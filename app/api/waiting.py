@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 async def wait_for_end(services: Services, tenant: str, job_id: str, timeout_s: float) -> JobRecord:
     """Give the job's record once it has ended, or as it is when the time is up. Raises NotFoundError."""
-    async with aclosing(looks(services, tenant, job_id, timeout_s)) as records:
+    async with aclosing(looks(services, tenant, job_id, timeout_s, every_s=timeout_s)) as records:
         async for record in records:
             last = record
     return last
@@ -33,7 +33,7 @@ async def wait_for_change(services: Services, tenant: str, job_id: str, timeout_
     Raises NotFoundError.
     """
     status = None
-    async with aclosing(looks(services, tenant, job_id, timeout_s)) as records:
+    async with aclosing(looks(services, tenant, job_id, timeout_s, every_s=timeout_s)) as records:
         async for record in records:
             last = record
             status = status or STATUS_OF[record.state]
@@ -42,9 +42,11 @@ async def wait_for_change(services: Services, tenant: str, job_id: str, timeout_
     return last
 
 
-async def looks(services: Services, tenant: str, job_id: str, timeout_s: float) -> AsyncGenerator[JobRecord, None]:
-    """Give the record whenever it has changed and at least each second; the last time when it has ended or the time is
-    up. Raises NotFoundError, and what the queue raises.
+async def looks(
+    services: Services, tenant: str, job_id: str, timeout_s: float, *, every_s: float = READ_EVERY_S
+) -> AsyncGenerator[JobRecord, None]:
+    """Give the record whenever it has changed and at least each `every_s`; the last time when it has ended or the time
+    is up. Raises NotFoundError, and what the queue raises.
     """
     until_s = time.monotonic() + timeout_s
     record = None
@@ -52,7 +54,7 @@ async def looks(services: Services, tenant: str, job_id: str, timeout_s: float) 
         while True:
             left_s = READ_EVERY_S if record is None else until_s - time.monotonic()
             try:
-                record = await waiter.next(min(READ_EVERY_S, left_s)) or record
+                record = await waiter.next(min(every_s, left_s)) or record
             except JobNotFoundError:
                 raise not_found() from None
             if record is not None:

@@ -11,7 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app.jobs.errors import QueueUnavailableError, StorageFullError
+from app.jobs.errors import QueueError, QueueUnavailableError, StorageFullError
 from app.jobs.keys import PREFIX
 
 _RETRY_DELAYS_S = (0.05, 0.2)
@@ -90,7 +90,7 @@ def translated_errors() -> Iterator[None]:
         # Its disk fails, its replicas are gone or somebody's script hangs: a server that refuses is as good as away.
         if str(error).startswith(("MISCONF", "NOREPLICAS", "BUSY", "WAITAOF")):
             raise QueueUnavailableError(str(error)) from error
-        raise
+        raise QueueError(f"the queue's server refused what it was asked: {error}") from error
 
 
 def _with_prelude(script: str, prelude: str) -> str:

@@ -5,6 +5,7 @@
 | results/<job id>/<claim token>/<index>.<format> | a finished picture                  | the gateway, in time  |
 | checkpoints/<job id>-<index>.safetensors        | latents of a picture half developed | the worker, see below |
 | previews/<job id>-<index>.jpg                   | the latest preview of a picture     | the worker, see below |
+| queue                                           | which queue the store belongs to    | nobody: see sweep.py  |
 
 The token in a result's path keeps two workers that drew the same job apart; readers follow the job's record only. A
 checkpoint has none, since it is for whichever worker comes next, and neither has a preview: the latest one counts. The
@@ -20,6 +21,7 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -45,6 +47,14 @@ _REFUSALS = (BaseError, OSError, ValueError)
 
 # object_store's LocalFileSystem, "staged" files: https://docs.rs/object_store/latest/object_store/local/
 _HALF_WRITTEN = re.compile(r".+#\d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Where something lies. modified_s: since the epoch, by the store's clock."""
+
+    path: str
+    modified_s: float
 
 
 class ImageStore:
@@ -78,11 +88,11 @@ class ImageStore:
             if outcome is not None:
                 raise outcome
 
-    async def pages(self, folder: str) -> AsyncIterator[list[str]]:
-        """List every path under a folder, a page at a time. Raises StoreError."""
+    async def pages(self, folder: str) -> AsyncIterator[list[Stored]]:
+        """List all that is under a folder, a page at a time. Raises StoreError."""
         try:
             async for page in obstore.list(self._store, folder, chunk_size=_PAGE):
-                yield [str(found["path"]) for found in page]
+                yield [Stored(str(found["path"]), found["last_modified"].timestamp()) for found in page]
         except FileNotFoundError:
             pass
         except _REFUSALS as error:

@@ -1,5 +1,6 @@
 """What keeps the queue in order over the weeks: expiry, orphaned bytes, the dead, tenants' shares."""
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,6 +9,8 @@ from redis.asyncio import Redis
 
 from app.jobs.keys import PREFIX
 from app.jobs.scripts import Scripts, translated_errors
+
+_PAGE = 1000
 
 
 class Hold(StrEnum):
@@ -27,6 +30,14 @@ class Holder:
     expired: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """job_ids: whose pictures are to be deleted now. forgotten: how many records had their time."""
+
+    job_ids: list[str]
+    forgotten: int
+
+
 class Purged(StrEnum):
     OK = "OK"
     OPEN = "OPEN"
@@ -42,17 +53,22 @@ class Upkeep:
 
     async def my_turn(self, what: str, every_s: float) -> bool:
         """Whether nobody did this within the last seconds; who asks, does it."""
-        with translated_errors():
-            given = await self._redis.set(f"{PREFIX}turn:{what}", "taken", nx=True, px=round(every_s * 900))
-        return bool(given)
+        return bool(await self._run("turn", what, round(every_s * 900)) == 1)
 
-    async def expire(self, *, pictures_s: float, record_s: float, most: int = 100) -> list[str]:
-        """Let jobs go that ended long ago, and return those whose pictures are to be deleted now.
+    async def identity(self) -> str:
+        """Tell this queue from others: a word that is made once, and kept where the jobs are."""
+        key = PREFIX + "id"
+        with translated_errors():
+            await self._redis.set(key, secrets.token_hex(16), nx=True)
+            return str(await self._redis.get(key))
+
+    async def expire(self, *, pictures_s: float, record_s: float, most: int = 100) -> Expired:
+        """Let some jobs go that ended long ago; again, until there are none.
 
         pictures_s: since the end of the job. record_s: that its record stays after that, to say that they are gone.
         """
-        ids = await self._run("expire", round(pictures_s * 1000), round(record_s * 1000), most)
-        return list(ids)
+        forgotten, *job_ids = await self._run("expire", round(pictures_s * 1000), round(record_s * 1000), most)
+        return Expired(job_ids, forgotten)
 
     async def holders(self, job_ids: Sequence[str]) -> list[Holder | None]:
         """Ask who these are, for whom there are bytes; None: nobody, any more."""
@@ -62,10 +78,12 @@ class Upkeep:
             Holder(Hold(row[0]), row[1], row[2] == 1) if row else None for row in await self._run("holders", *job_ids)
         ]
 
-    async def dead(self, most: int = 1000) -> list[tuple[str, str]]:
-        """List jobs that were given up, as (id, tenant), the latest first."""
-        reply = await self._run("dead", most)
-        return list(zip(reply[::2], reply[1::2], strict=True))
+    async def dead(self) -> list[tuple[str, str]]:
+        """List all jobs that were given up, as (id, tenant), the latest first."""
+        found: list[tuple[str, str]] = []
+        while reply := await self._run("dead", len(found), _PAGE):
+            found += zip(reply[::2], reply[1::2], strict=True)
+        return found
 
     async def revive(self, job_ids: Sequence[str]) -> int:
         """Give dead jobs another try, each alone on a worker; say how many of these there were."""

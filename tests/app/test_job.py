@@ -8,6 +8,7 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
+from app.jobs.keys import PREFIX
 from app.jobs.queue import JobQueue
 from app.jobs.schema import ErrorCode, JobError, Progress, Stage
 from tests.app.gateway import ANY_JOB, Gateway, check_error, running, sha256, view
@@ -33,6 +34,11 @@ def times(job: dict[str, Any]) -> list[bool]:
     return [job[name] is not None for name in TIMES]
 
 
+def steps(job: dict[str, Any]) -> dict[str, Any]:
+    """How far it is, without the estimate."""
+    return {name: value for name, value in job["progress"].items() if name != "eta_seconds"}
+
+
 async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> None:
     submitted = await gateway.submit(num_inference_steps=10, n=2, seed=41, metadata={"order": "7"})
     job_id = submitted["id"]
@@ -43,11 +49,11 @@ async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> No
     claim = await gateway.claim()
     started = await gateway.read(job_id)
     assert (started["status"], times(started)) == ("in_progress", [True, True, False])
-    assert started["progress"] == {"percent": 0, "stage": "queued", "step": 0, "total_steps": 20}
+    assert steps(started) == {"percent": 0, "stage": "queued", "step": 0, "total_steps": 20}
     assert started["timings"]["queue_seconds"] >= 0
 
     await gateway.worker.progress([(claim, Progress(stage=Stage.DENOISE, step=7, total_steps=20))])
-    assert (await gateway.read(job_id))["progress"] == {
+    assert steps(await gateway.read(job_id)) == {
         "percent": 35,
         "stage": "denoise",
         "step": 7,
@@ -57,7 +63,13 @@ async def test_a_job_from_its_submission_to_its_pictures(gateway: Gateway) -> No
     await gateway.complete(claim, b"one", b"two")
     done = await gateway.read(job_id)
     assert (done["status"], times(done)) == ("completed", [True, True, True])
-    assert done["progress"] == {"percent": 100, "stage": "done", "step": 20, "total_steps": 20}
+    assert done["progress"] == {
+        "percent": 100,
+        "stage": "done",
+        "step": 20,
+        "total_steps": 20,
+        "eta_seconds": 0,
+    }
     assert done["data"] == [
         {
             "index": index,
@@ -108,7 +120,7 @@ async def test_a_job_that_waits_for_its_retry_is_queued_and_shows_no_error(gatew
     await gateway.worker.fail(claim, error, retry_after_s=60)
     job = await gateway.read(job_id)
     assert (job["status"], job["error"], job["completed_at"]) == ("queued", None, None)
-    assert job["progress"] == {"percent": 0, "stage": "queued", "step": 0, "total_steps": 20}
+    assert job["progress"] == {"percent": 0, "stage": "queued", "step": 0, "total_steps": 20, "eta_seconds": None}
     assert (await cancel(gateway, job_id))["status"] == "canceled"
 
 
@@ -214,3 +226,46 @@ async def test_the_gateway_may_restart_between_any_two_requests(
         job = await before.submit()
     async with running(valkey_url) as after:
         assert await after.read(job["id"]) == job
+
+
+async def test_when_a_job_should_be_finished(gateway: Gateway, valkey: Redis) -> None:
+    """Its cost is 20 steps of 1/64 megapixel and two rows, at the rate that is taken while nobody has measured any."""
+    cost_s = pytest.approx(20 * 2 * 0.1 / 64, abs=0.002)
+    first, second = await gateway.submit(), await gateway.submit()
+    for job in (first, second):
+        assert job["progress"]["eta_seconds"] - job["queue"]["eta_seconds"] == cost_s
+    claim = await gateway.claim()
+    assert (await gateway.read(first["id"]))["progress"]["eta_seconds"] == cost_s
+    # Five of 20 steps in a hundred seconds: a long rest, though not yet three times that.
+    key = f"{PREFIX}job:{first['id']}"
+    await valkey.hset(key, "started_ms", int(await valkey.hget(key, "started_ms") or 0) - 100_000)
+    await gateway.worker.progress([(claim, Progress(stage=Stage.DENOISE, step=5, total_steps=20))])
+    assert (await gateway.read(first["id"]))["progress"]["eta_seconds"] == pytest.approx(75, abs=5)
+    await cancel(gateway, first["id"])
+    assert (await gateway.read(first["id"]))["progress"]["eta_seconds"] is None
+    await cancel(gateway, second["id"])
+    assert (await gateway.read(second["id"]))["progress"]["eta_seconds"] == 0
+
+
+@pytest.mark.parametrize("keep_s", [3600.0, None])
+async def test_when_its_pictures_expire(
+    no_darkroom_environment: None, valkey: Redis, valkey_url: str, keep_s: float | None
+) -> None:
+    async with running(valkey_url, keep_pictures_s=keep_s) as gateway:
+        job = await gateway.submit()
+        assert job["expires_at"] is None
+        assert job["urls"]["events"] == f"{job['urls']['self']}/events"
+        await gateway.complete(await gateway.claim(), b"one")
+        done = await gateway.read(job["id"])
+        if keep_s is None:
+            assert done["expires_at"] is None
+        else:
+            kept = datetime.fromisoformat(done["expires_at"]) - datetime.fromisoformat(done["completed_at"])
+            assert kept.total_seconds() == keep_s
+
+
+async def test_a_dead_job_does_not_expire(gateway: Gateway, valkey: Redis) -> None:
+    job_id = (await gateway.submit())["id"]
+    await die(valkey)
+    job = await gateway.read(job_id)
+    assert (job["status"], job["expires_at"]) == ("failed", None)

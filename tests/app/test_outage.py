@@ -17,6 +17,7 @@ NEEDS_QUEUE = [
     ("GET", "/v1/images"),
     ("GET", JOB),
     ("DELETE", JOB),
+    ("GET", f"{JOB}/events"),
     ("GET", f"{JOB}/content"),
     ("GET", f"{JOB}/preview"),
     ("POST", f"{JOB}/cancel"),
@@ -57,7 +58,7 @@ def test_every_route_that_documents_503_is_tried() -> None:
 
 async def test_it_says_so_and_heals_by_itself(gateway: Gateway, server: Server) -> None:
     before = [response.status_code for response in await ask_everything(gateway)]
-    assert before == [202, 200, 404, 404, 404, 404, 404, 200, 200]
+    assert before == [202, 200, 404, 404, 404, 404, 404, 404, 200, 200]
     for _ in range(2):
         server.kill()
         for response in await ask_everything(gateway):

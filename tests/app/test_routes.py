@@ -88,6 +88,7 @@ async def test_there_is_nothing_elsewhere(gateway: Gateway) -> None:
         (JOB, "DELETE, GET"),
         (f"{JOB}/content", "GET, HEAD"),
         (f"{JOB}/preview", "GET"),
+        (f"{JOB}/events", "GET"),
         (f"{JOB}/cancel", "POST"),
         ("/v1/models", "GET"),
         ("/livez", "GET"),

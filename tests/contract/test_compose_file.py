@@ -4,10 +4,11 @@ import re
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import TypeAdapter
 
 from app.settings import GatewaySettings
-from tests.contract.deployment import ROOT, compose, env_example, handed_on, interpolated, seconds, services
+from tests.contract.deployment import ROOT, compose, env_example, handed_on, interpolated, lineage, seconds, services
 from workers.settings import WorkerSettings
 
 OURS: dict[str, type[GatewaySettings] | type[WorkerSettings]] = {"gateway": GatewaySettings, "worker": WorkerSettings}
@@ -98,6 +99,26 @@ def test_gateway_and_workers_share_queue_and_store() -> None:
     for variable in ("DARKROOM_REDIS_URL", "DARKROOM_STORE_URL"):
         assert len({service["environment"][variable] for service in ours}) == 1
     assert all("store:/var/lib/darkroom" in service["volumes"] for service in ours)
+
+
+def test_prometheus_asks_where_gateway_and_workers_answer() -> None:
+    scrapes = yaml.safe_load((ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    asked = {
+        name: discovery["port"]
+        for scrape in scrapes
+        for discovery in scrape["dns_sd_configs"]
+        for name in discovery["names"]
+    }
+    (worker_port,) = {
+        port
+        for verb, argument in lineage("worker")
+        if verb == "ENV"
+        for port in re.findall(r"DARKROOM_METRICS_PORT=(\d+)", argument)
+    }
+    assert asked == {"gateway": services()["gateway"]["environment"]["DARKROOM_ADMIN_PORT"], "worker": int(worker_port)}
+    for name in WORKERS:
+        assert services()[name]["healthcheck"]["test"][-1] == f"http://127.0.0.1:{worker_port}/metrics"
+        assert "DARKROOM_METRICS_PORT" not in services()[name]["environment"]
 
 
 def test_the_hub_token_is_for_what_fetches_only() -> None:

@@ -43,7 +43,8 @@ LATER: dict[str, dict[str, Any]] = {
         "warnings": [],
     },
     "job_result": {"gpu_s": 0.0, "cost_usd": None, "resumed_steps": 0, "redone_steps": 0},
-    "worker_info": {"memory_used_bytes": None, "step_times": []},
+    "worker_info": {"memory_used_bytes": None, "step_times": [], "usd_per_hour": 0.0},
+    "progress": {"previews": []},
 }
 
 JOB = ImageJob(
@@ -67,7 +68,7 @@ JOB = ImageJob(
     metadata={"order": "7"},
     warnings=(Advice(code="steps_few", message="4 steps are few; try 20.", param="num_inference_steps"),),
 )
-PROGRESS = Progress(stage=Stage.DENOISE, step=7, total_steps=40)
+PROGRESS = Progress(stage=Stage.DENOISE, step=7, total_steps=40, previews=(4, 0))
 ERROR = JobError(code=ErrorCode.OUT_OF_MEMORY, message="The device's memory is full.", retryable=True)
 RESULT = JobResult(
     images=tuple(
@@ -103,6 +104,7 @@ WORKER = WorkerInfo(
     jobs_in_progress=3,
     memory_used_bytes=2**30,
     step_times=(StepTime(model="tiny-sd3", height=128, width=128, rows=2, seconds=0.05),),
+    usd_per_hour=2.5,
 )
 
 MESSAGES: dict[str, BaseModel] = {

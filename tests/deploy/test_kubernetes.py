@@ -158,17 +158,30 @@ def test_every_selector_finds_its_pods(overlay: str) -> None:
 def test_prometheus_finds_each_pod_by_name_and_may_reach_it(overlay: str) -> None:
     (prometheus,) = (one for one in of_kind(overlay, "NetworkPolicy") if one["metadata"]["name"] == "prometheus")
     reachable = {port["port"] for rule in prometheus["spec"]["egress"] for port in rule["ports"]}
+    (scrapes_in,) = (one for one in of_kind(overlay, "NetworkPolicy") if one["metadata"]["name"] == "scrapes")
+    (way_in,) = scrapes_in["spec"]["ingress"]
+    open_to_scrapes = {port["port"] for port in way_in["ports"]}
+    # Of this namespace, and a Prometheus of one's own in another.
+    assert way_in["from"] == [
+        {"podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}}},
+        {"namespaceSelector": {"matchLabels": {"darkroom/scrapes": "true"}}},
+    ]
     scrapes = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     for scrape in scrapes:
         (discovery,) = scrape["dns_sd_configs"]
         service = named(overlay, "Service", discovery["names"][0])
         assert service["spec"]["clusterIP"] == "None", "one address for all pods would be one target"
         assert service["spec"]["ports"][0]["port"] == discovery["port"]
+        variable = {"gateway": "DARKROOM_ADMIN_PORT", "worker": "DARKROOM_METRICS_PORT"}[discovery["names"][0]]
         for deployment in of_kind(overlay, "Deployment"):
             if selects(service["spec"]["selector"], labels(deployment)):
-                ports = [port["containerPort"] for port in pod(deployment)["containers"][0]["ports"]]
-                assert discovery["port"] in ports
+                (container,) = pod(deployment)["containers"]
+                ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+                assert ports[service["spec"]["ports"][0]["targetPort"]] == discovery["port"]
+                (told,) = (one["value"] for one in container["env"] if one["name"] == variable)
+                assert told == str(discovery["port"])
         assert discovery["port"] in reachable
+        assert discovery["port"] in open_to_scrapes
 
 
 def test_the_network_is_closed_but_for_what_is_named(overlay: str) -> None:

@@ -26,7 +26,7 @@ from tests.conftest import make_job
 
 LANE = "tiny-sd3"
 OTHER_LANE = "tiny-flux-dev"
-MOMENTS = ("submitted_ms", "kept_until_ms", "last_ms", "promised_ms")
+MOMENTS = ("submitted_ms", "kept_until_ms", "last_ms", "promised_ms", "late_ms")
 PROGRESS = Progress(stage=Stage.DENOISE, step=2, total_steps=4)
 RETRYABLE = JobError(code=ErrorCode.OUT_OF_MEMORY, message="no room", retryable=True)
 FINAL = JobError(code=ErrorCode.INVALID_OUTPUT, message="not a number", retryable=False)
@@ -85,7 +85,10 @@ def ids(things: Sequence[Claim | ImageJob]) -> list[str]:
 
 
 async def keyspace(client: Redis) -> dict[str, Any]:
-    """Every key without its prefix. Of leases only who has one: their ends move with each renewal."""
+    """Every key without its prefix, and without what only tells when something was said again or last.
+
+    Of leases only who has one: their ends move with each renewal.
+    """
     names = sorted(str(name) for name in await client.keys("*"))
     pipeline = client.pipeline(transaction=False)
     for name in names:
@@ -105,6 +108,8 @@ async def keyspace(client: Redis) -> dict[str, Any]:
                 pipeline.get(name)
     values = dict(zip((name.removeprefix(PREFIX) for name in names), await pipeline.execute(), strict=True))
     for (name, value), kind in zip(values.items(), types, strict=True):
+        if kind == "hash":
+            value.pop("asked_ms", None)
         if kind == "zset":
             values[name] = dict(value) if name != "lease" else {member for member, _ in value}
     return values
@@ -116,7 +121,7 @@ def without_times(keys: dict[str, Any]) -> Any:
     def timeless(name: str, value: Any) -> Any:
         if name in ("delayed", "cancel_after", "dead", "ended", "expired"):
             return set(value)
-        if name.startswith(("job:", "lane:", "tenant:")):
+        if name.startswith(("job:", "lane:", "tenant:", "round:")):
             kept = ("work_ms", "cost_ms")
             return {
                 field: text
@@ -144,7 +149,11 @@ async def pass_time(client: Redis, seconds: float, *, ticked: bool = True) -> No
             if moment is not None and finished_ms is None:
                 pipeline.hset(name, field, str(int(float(moment)) - past_ms))
     await pipeline.execute()
-    for times in ("lease", "delayed", "cancel_after", "ended", "expired"):
+    for taking_turns in await client.keys(PREFIX + "round:*"):
+        for field in await client.hkeys(taking_turns):
+            await client.hincrby(taking_turns, str(field), -past_ms)
+    lines = [str(name).removeprefix(PREFIX) for name in await client.keys(PREFIX + "promised:*")]
+    for times in ("lease", "delayed", "cancel_after", "ended", "expired", *lines):
         for member in await client.zrange(PREFIX + times, 0, -1):
             await client.zincrby(PREFIX + times, -past_ms, str(member))
     for name in await client.keys(PREFIX + "claim:*") + await client.keys(PREFIX + "worker:*"):

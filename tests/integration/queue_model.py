@@ -29,6 +29,7 @@ class Job:
     starts: int = 0
     attempts: int = 0
     crashes: int = 0
+    lost_token: str | None = None
     kept_for: str | None = None
     kept_until: int = 0
     progress: bool = False
@@ -58,6 +59,8 @@ class Model:
     claims: dict[str, tuple[list[Job], int]] = field(default_factory=dict)
     fair: FairModel = field(default_factory=FairModel)
     totals: Counter[str] = field(default_factory=Counter)
+    taken: dict[str, int] = field(default_factory=dict)
+    rest_until: dict[str, int] = field(default_factory=dict)
     ticked: int | None = None
     pardon: int = -1
 
@@ -108,12 +111,15 @@ class Model:
         suspects = [
             job
             for job in self.waiting("suspects", lanes)
-            if job.kept_for in (None, worker) or job.kept_until < self.now
+            if idle or job.kept_for in (None, worker) or job.kept_until < self.now
         ]
+        if suspects and self._its_turn_is_over(worker, lanes):
+            suspects = []
         if suspects and not idle:
             suspects[0].kept_for, suspects[0].kept_until = worker, self.now + LEASE_S
             return []
         if suspects:
+            self.taken[worker] = self.now
             return [self._hold(suspects[0], token)]
         taken: list[Job] = []
         while len(taken) < most:
@@ -130,8 +136,15 @@ class Model:
             self.fair.charge(lanes, job.flow, lead, job.cost_ms)
         return taken
 
+    def _its_turn_is_over(self, worker: str, lanes: tuple[str, ...]) -> bool:
+        if worker in self.taken:
+            self.rest_until[worker] = self.now + min(60, self.now - self.taken.pop(worker))
+        others = self.waiting("front", lanes) or self.waiting("queue", lanes)
+        return bool(others) and self.now < self.rest_until.get(worker, 0)
+
     def _hold(self, job: Job, token: str) -> Job:
         job.state, job.token, job.attempts, job.kept_for = JobState.IN_PROGRESS, token, job.attempts + 1, None
+        job.lost_token = None
         return job
 
     def _left(self, job: Job) -> None:
@@ -191,6 +204,10 @@ class Model:
         if verdict is Verdict.OK:
             job.state, job.attempts, job.progress = JobState.QUEUED, job.attempts - 1, False
             job.steps = job.lost_steps = False
+        elif self.jobs.get(job.id) is job and job.state is JobState.QUEUED and job.lost_token == token:
+            job.crashes, job.attempts = max(0, job.crashes - 1), job.attempts - 1
+            job.lost_token, job.kept_for, job.token = None, None, token
+            return Verdict.OK
         return verdict
 
     def cancel(self, job: Job) -> None:
@@ -223,7 +240,7 @@ class Model:
                     self._end(job, JobState.DEAD, WORKER_LOST)
                     moved["dead"] += 1
                 else:
-                    job.lost_steps = job.steps
+                    job.lost_steps, job.lost_token = job.steps, job.token
                     self._back_in_line(job)
                     moved["requeued"] += 1
             elif job.state is JobState.DELAYED:

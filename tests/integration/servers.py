@@ -24,6 +24,11 @@ class Server:
         self._command += ["--save", "", *options]
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self, *options: str, wait: bool = True) -> None:
         """Start it, and wait until it serves, or without `wait` until it says that it loads what it saved."""
         self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL)

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from app.jobs.errors import JobNotFoundError, QueueFullError, TenantFullError
 from app.jobs.keys import PREFIX
-from app.jobs.queue import JobQueue, Verdict
+from app.jobs.queue import Idempotency, JobQueue, Verdict
 from app.jobs.schema import JobState
 from app.jobs.upkeep import Upkeep
 from tests.integration.queue_lab import (
@@ -140,7 +140,7 @@ async def test_promises_to_those_who_never_came_back_are_forgotten_once_there_is
 
 @dataclass(slots=True)
 class Visitor:
-    """Somebody who wants one job in, and comes back when told to, not before. `needed_s`: until it was taken."""
+    """Somebody who wants one job in, and comes back when told to, not before. `needed_s`: when it was taken."""
 
     number: int
     tenant: str
@@ -221,3 +221,75 @@ async def test_a_promise_is_a_tenants_own(valkey: Redis) -> None:
     ours = (await refusal(queue, tenant="ours")).retry_after_s
     assert ours > 5 * (await refusal(queue, tenant="theirs")).retry_after_s
     assert await valkey.hexists(PREFIX + f"lane:{LANE}", "promised_ms") == 0
+
+
+async def knock(queue: JobQueue, number: int, key: str) -> float | None:
+    """Submit under a key of one's own; give what is told to who is refused."""
+    try:
+        await queue.submit(numbered(number), idempotency=Idempotency(key, "body"))
+    except (QueueFullError, TenantFullError) as error:
+        return error.retry_after_s
+    return None
+
+
+@pytest.mark.parametrize("limit", ["max_queued", "max_open"])
+async def test_a_place_is_kept_for_who_comes_back_under_the_same_key(valkey: Redis, limit: str) -> None:
+    queue = JobQueue(valkey, max_queued=4) if limit == "max_queued" else JobQueue(valkey, max_open=4)
+    await submit(queue, *range(4))
+    told_s = await knock(queue, 10, "early")
+    assert told_s is not None
+    assert await knock(queue, 11, "early") == pytest.approx(told_s, abs=0.1), "whoever asks too soon loses nothing"
+    await finish_one(queue, valkey, "turn-1")
+    assert await knock(queue, 10, "early") is None, "there is a place, and nobody is due"
+    assert await knock(queue, 20, "first") is not None
+    await pass_time(valkey, 3600)
+    for number in range(20, 30):
+        assert await knock(queue, number, "first") is not None, "due, but there is no place"
+    await pass_time(valkey, 2)
+    await finish_one(queue, valkey, "turn-2")
+    assert await knock(queue, 30, "newcomer") is not None, "the place is somebody's"
+    assert await knock(queue, 31, "first") is None
+    assert await valkey.zscore(PREFIX + f"promised:lane:{LANE}", "default:first") is None
+
+
+async def test_a_place_is_not_kept_for_long(valkey: Redis) -> None:
+    queue = JobQueue(valkey, max_queued=4)
+    await submit(queue, *range(4))
+    told_s = await knock(queue, 10, "gone")
+    assert told_s is not None
+    await finish_one(queue, valkey, "turn-1")
+    await pass_time(valkey, told_s + 6)
+    assert await knock(queue, 11, "newcomer") is None
+
+
+async def test_half_of_the_places_are_for_whoever_comes_first(valkey: Redis) -> None:
+    queue = JobQueue(valkey, max_queued=4)
+    await submit(queue, *range(4))
+    told_s = [await knock(queue, 10 + number, f"gone-{number}") or 0 for number in range(4)]
+    for turn in range(3):
+        await finish_one(queue, valkey, f"turn-{turn}")
+    await pass_time(valkey, max(told_s))
+    assert await knock(queue, 20, "newcomer-1") is None
+    assert await knock(queue, 21, "newcomer-2") is not None
+
+
+async def test_the_line_outside_has_an_end(valkey: Redis) -> None:
+    queue = JobQueue(valkey, max_queued=2)
+    await submit(queue, 1, 2)
+    for number in range(50):
+        assert await knock(queue, 10 + number, f"key-{number}") is not None
+    assert await valkey.zcard(PREFIX + f"promised:lane:{LANE}") == 20
+
+
+async def test_who_comes_for_a_place_in_vain_is_told_of_the_next_ones(valkey: Redis) -> None:
+    queue = JobQueue(valkey, max_queued=4)
+    for number in range(4):
+        await queue.submit(numbered(number), cost_s=0.1)
+    crowd = [f"key-{number}" for number in range(20)]
+    told_s = [await knock(queue, 10, key) or 0 for key in crowd]
+    assert told_s[-1] == pytest.approx(20 * 0.1, rel=0.1)
+    await valkey.hset(PREFIX + f"lane:{LANE}", "work_ms", 80_000)  # slower than it was thought
+    await pass_time(valkey, told_s[-1])
+    told_s = [await knock(queue, 10, key) or 0 for key in crowd[-4:]]
+    assert told_s == pytest.approx([20, 40, 60, 80], rel=0.01)
+    assert await knock(queue, 10, "newcomer") == pytest.approx(100, rel=0.01)

@@ -67,7 +67,9 @@ async def test_a_busy_worker_gets_nothing_more_while_the_others_go_on(queue: Job
     assert await take(queue, "busy-1", idle=False) == []
     assert await take(queue, "busy-2", idle=False) == []
     [other] = await queue.claim("worker-2", "others-1", [LANE], 1, idle=False)
-    assert ids([other, *await take(queue, "others-2", worker="worker-3")]) == [numbered(n).id for n in (1, 2, 3, 4)]
+    assert ids([other, *await take(queue, "others-2", worker="worker-3", idle=False)]) == [
+        numbered(n).id for n in (1, 2, 3, 4)
+    ]
     assert ids(await take(queue, "idle")) == [suspect]
 
 
@@ -76,18 +78,38 @@ async def test_each_of_two_busy_workers_is_kept_for_one_of_two(queue: JobQueue, 
     await submit(queue, 2)
     assert await take(queue, "busy-1", worker="worker-1", idle=False) == []
     assert await take(queue, "busy-2", worker="worker-2", idle=False) == []
-    assert ids(await take(queue, "free", worker="worker-3")) == [numbered(2).id]
-    assert ids(await take(queue, "idle-2", worker="worker-2")) == [second]
-    assert ids(await take(queue, "idle-1", worker="worker-1")) == [first]
+    assert ids(await take(queue, "free", worker="worker-3", idle=False)) == [numbered(2).id]
+    assert ids(await take(queue, "idle-2", worker="worker-2")) == [first], "whoever is idle takes the oldest"
+    assert ids(await take(queue, "idle-1", worker="worker-1")) == [second]
 
 
 async def test_it_is_kept_for_a_worker_for_one_lease_only(queue: JobQueue, valkey: Redis) -> None:
-    [suspect] = await crash(queue, valkey, 0)
+    await crash(queue, valkey, 0)
+    await submit(queue, 1, 2)
     assert await take(queue, "busy", idle=False) == []
     await pass_time(valkey, LEASE_S - 1)
-    assert await take(queue, "early", worker="worker-2") == []
+    assert ids(await queue.claim("worker-2", "early", [LANE], 1, idle=False)) == [numbered(1).id]
     await pass_time(valkey, 2)
-    assert ids(await take(queue, "late", worker="worker-2")) == [suspect]
+    assert await take(queue, "late", worker="worker-2", idle=False) == [], "now it is kept for this one"
+
+
+async def test_an_idle_worker_takes_it_though_it_is_kept_for_a_busy_one(queue: JobQueue, valkey: Redis) -> None:
+    [suspect] = await crash(queue, valkey, 0)
+    assert await take(queue, "busy", idle=False) == []
+    assert ids(await take(queue, "idle", worker="worker-2")) == [suspect]
+
+
+async def test_after_a_suspect_the_others_have_as_long(queue: JobQueue, valkey: Redis) -> None:
+    _, second = await crash(queue, valkey, 0, 1)
+    await submit(queue, 2, 3)
+    [claim] = await take(queue, "token-1")
+    await pass_time(valkey, 30)
+    await queue.renew([claim])
+    assert await queue.complete(claim, RESULT) is Verdict.OK
+    assert ids(await queue.claim("worker-1", "token-2", [LANE], 1)) == [numbered(2).id]
+    await pass_time(valkey, 20)
+    assert ids(await queue.claim("worker-1", "token-3", [LANE], 1, idle=False)) == [numbered(3).id]
+    assert ids(await queue.claim("worker-1", "token-4", [LANE], 1)) == [second], "nobody else waits"
 
 
 async def test_a_busy_worker_that_asks_again_keeps_it(queue: JobQueue, valkey: Redis) -> None:
@@ -95,7 +117,7 @@ async def test_a_busy_worker_that_asks_again_keeps_it(queue: JobQueue, valkey: R
     for turn in range(4):
         assert await take(queue, f"busy-{turn}", idle=False) == []
         await pass_time(valkey, LEASE_S / 2)
-        assert await take(queue, f"other-{turn}", worker="worker-2") == []
+        assert await take(queue, f"other-{turn}", worker="worker-2", idle=False) == []
     assert ids(await take(queue, "idle")) == [suspect]
 
 
@@ -117,7 +139,6 @@ async def test_once_it_is_done_the_others_run_together_again(queue: JobQueue, va
 @pytest.mark.parametrize("how", ["released", "failed"])
 async def test_it_stays_a_suspect_until_it_is_over(queue: JobQueue, valkey: Redis, how: str) -> None:
     [suspect] = await crash(queue, valkey, 0)
-    await submit(queue, 1)
     [claim] = await take(queue, "token-1")
     if how == "released":
         await queue.release([claim])
@@ -211,3 +232,19 @@ async def test_a_suspect_that_fails_for_good_is_over(queue: JobQueue, valkey: Re
     await queue.fail(claim, FINAL)
     assert await take(queue, "token-2") == []
     assert (await queue.stats()).dead == 0
+
+
+async def test_a_worker_that_was_only_out_of_reach_clears_its_jobs(queue: JobQueue, valkey: Redis) -> None:
+    [job] = await submit(queue, 1)
+    [claim] = await take(queue, "token-1")
+    await queue.tick()
+    await pass_time(valkey, LEASE_S + 1)
+    await queue.tick()
+    assert (await queue.read("default", job.id)).crashes == 1
+    for _ in range(2):
+        assert await queue.release([claim]) == [Verdict.OK]
+    record = await queue.read("default", job.id)
+    assert (record.crashes, record.attempts) == (0, 0)
+    [again] = await take(queue, "token-2")
+    assert (again.job.id, again.alone) == (job.id, False)
+    assert await queue.release([claim]) == [Verdict.LOST]

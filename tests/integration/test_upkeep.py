@@ -53,7 +53,7 @@ async def in_every_state(queue: JobQueue, valkey: Redis) -> dict[JobState, str]:
 
 
 async def expire(upkeep: Upkeep, most: int = 100) -> list[str]:
-    return await upkeep.expire(pictures_s=PICTURES_S, record_s=RECORD_S, most=most)
+    return (await upkeep.expire(pictures_s=PICTURES_S, record_s=RECORD_S, most=most)).job_ids
 
 
 async def test_only_what_ended_expires_and_the_dead_do_not(queue: JobQueue, valkey: Redis, upkeep: Upkeep) -> None:
@@ -151,7 +151,6 @@ async def test_the_dead_are_listed_the_latest_first(queue: JobQueue, valkey: Red
         await valkey.zincrby(PREFIX + "dead", -1000 * age_ms, job_id)
     listed = [(theirs[1], "theirs"), (theirs[0], "theirs"), (ours[0], "ours")]
     assert await upkeep.dead() == listed
-    assert await upkeep.dead(most=2) == listed[:2]
 
 
 async def test_the_dead_live_again_alone(queue: JobQueue, valkey: Redis, upkeep: Upkeep) -> None:

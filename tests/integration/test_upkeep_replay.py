@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 
 from app.jobs.queue import Idempotency, JobQueue
 from app.jobs.scripts import connect
-from app.jobs.upkeep import Hold, Holder, Purged, Upkeep
+from app.jobs.upkeep import Expired, Hold, Holder, Purged, Upkeep
 from tests.integration.queue_lab import LANE, keyspace, numbered, pass_time, submit, without_times
 from tests.integration.test_queue_replay import LossyLine
 
@@ -98,6 +98,6 @@ async def test_an_expiry_whose_reply_is_lost_leaves_the_bytes_to_the_holders(
     await set_out(valkey)
     await pass_time(valkey, 100)
     lossy.to_lose = 1
-    assert await Upkeep(client).expire(pictures_s=50, record_s=1000) == []
+    assert await Upkeep(client).expire(pictures_s=50, record_s=1000) == Expired([], 0)
     assert lossy.to_lose == 0
     assert await Upkeep(client).holders([numbered(6).id]) == [Holder(Hold.ENDED, "", expired=True)]

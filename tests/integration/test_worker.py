@@ -3,13 +3,16 @@
 import asyncio
 import hashlib
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 from PIL import Image
+from redis.asyncio import Redis
 
+from app.jobs.keys import PREFIX
 from app.jobs.queue import JobQueue
 from app.jobs.schema import ErrorCode, JobState, OutputFormat, Stage
 from app.jobs.store import ImageStore, StoreError
@@ -167,6 +170,21 @@ async def test_a_worker_leaves_the_jobs_of_a_full_disk_in_the_queue(
         await queue.submit(job)
         await asyncio.sleep(1.5)
         assert (await queue.read(job.tenant, job.id)).state is JobState.QUEUED
+
+
+async def test_jobs_of_a_newer_version_do_not_hold_up_those_behind_them(
+    queue: JobQueue, valkey: Redis, store: ImageStore, pipeline: StepPipeline
+) -> None:
+    jobs = [numbered(number, num_inference_steps=1) for number in range(13)]
+    for job in jobs:
+        await queue.submit(job)
+    *newer, ours = jobs
+    for job in newer:
+        spec = json.loads(str(await valkey.hget(PREFIX + "job:" + job.id, "spec")))
+        await valkey.hset(PREFIX + "job:" + job.id, "spec", json.dumps({**spec, "style": "film noir"}))
+    async with running(queue, store, pipeline):
+        await wait_until(queue, ours, in_state(JobState.COMPLETED))
+        assert (await queue.stats()).delayed == len(newer), "it took so long that they are back"
 
 
 async def test_a_picture_that_cannot_be_stored_for_too_long_is_drawn_again(

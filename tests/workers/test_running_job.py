@@ -1,10 +1,20 @@
 """What a worker makes of a claim."""
 
+import asyncio
+from pathlib import Path
+
+import torch
+from prometheus_client import CollectorRegistry
+
 from app.jobs.queue import Claim
 from app.jobs.schema import Priority
+from app.jobs.store import open_store, preview_path
 from tests.conftest import make_job
+from workers.engine.report import Preview
 from workers.engine.scheduler import Priority as EnginePriority
+from workers.metrics import WorkerMetrics
 from workers.running_job import RunningJob, to_requests
+from workers.unfinished import Unfinished
 
 
 def claim(age_s: float = 3.0, **changes: object) -> Claim:
@@ -45,3 +55,27 @@ def test_what_a_next_attempt_must_take_again() -> None:
     job.told_steps = 45
     assert job.steps_unsaved == 5 + 20
     assert job.steps_untold == 5
+
+
+async def test_it_tells_of_the_previews_that_the_store_has(tmp_path: Path) -> None:
+    (tmp_path / "previews").mkdir()
+    given = claim(n=2, num_inference_steps=50)
+    job = RunningJob(given, to_requests(given, 100.0), claimed_at_s=100.0, confirmed_at_s=100.0)
+    unfinished = Unfinished(open_store(f"file://{tmp_path}"), {}, WorkerMetrics(CollectorRegistry()))
+    assert job.progress().previews == ()
+
+    async def keep(index: int, step: int) -> tuple[int, ...]:
+        pixels = torch.zeros(8, 8, 3, dtype=torch.uint8)
+        await unfinished.keep_preview(job, Preview(job.requests[index], step, pixels))
+        return job.progress().previews
+
+    assert await keep(1, 4) == (0, 4)
+    assert await keep(0, 7) == (7, 4)
+    # Of two that come while another is written, the store gets the newer one only.
+    both = asyncio.gather(keep(1, 8), keep(1, 9))
+    await both
+    assert job.progress().previews == (7, 9)
+    (tmp_path / preview_path(job.job.id, 0)).unlink()
+    (tmp_path / "previews").rename(tmp_path / "elsewhere")
+    (tmp_path / "previews").write_text("a file where a folder is wanted")
+    assert await keep(0, 11) == (7, 9)

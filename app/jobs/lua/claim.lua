@@ -30,7 +30,7 @@ redis.call('PEXPIRE', claim_key, lease_ms)
 
 local function take(id)
   dequeue(id)
-  redis.call('HDEL', job_key(id), 'kept_for', 'kept_until_ms')
+  redis.call('HDEL', job_key(id), 'kept_for', 'kept_until_ms', 'lost_token')
   redis.call('HSET', job_key(id), 'state', 'in_progress', 'token', token, 'worker', worker)
   local is_first = redis.call('HSETNX', job_key(id), 'started_ms', now)
   redis.call('HINCRBY', job_key(id), 'attempts', 1)
@@ -48,8 +48,8 @@ local function next_suspect()
     local waiting = redis.call('ZRANGE', suspects_key(ARGV[i]), 0, 31, 'WITHSCORES')
     for j = 1, #waiting, 2 do
       local id, seq = waiting[j], tonumber(waiting[j + 1])
-      local kept_for, kept_until_ms = unpack(redis.call('HMGET', job_key(id), 'kept_for', 'kept_until_ms'))
-      local free = not kept_for or kept_for == worker or tonumber(kept_until_ms) < now
+      local kept_for, kept_until_ms = unpack(redis.call('HMGET', job_key(id), 'kept_for', 'kept_until_ms', 'lost_token'))
+      local free = idle or not kept_for or kept_for == worker or tonumber(kept_until_ms) < now
       if free and (not suspect or seq < suspect_seq) then suspect, suspect_seq = id, seq end
     end
   end
@@ -105,13 +105,30 @@ local function charge(it)
   end
 end
 
+-- After a suspect the worker has as long for the others, at most a minute: suspects may be many, and each of them slow.
+local function its_turn_is_over()
+  local round_key = prefix .. 'round:' .. worker
+  local taken_ms, rest_until_ms = unpack(redis.call('HMGET', round_key, 'taken_ms', 'rest_until_ms'))
+  if taken_ms then
+    rest_until_ms = now + math.min(60, math.floor((now - tonumber(taken_ms)) / 1000)) * 1000
+    redis.call('HDEL', round_key, 'taken_ms')
+    redis.call('HSET', round_key, 'rest_until_ms', rest_until_ms)
+    redis.call('PEXPIRE', round_key, 61000)
+  end
+  return rest_until_ms and now < tonumber(rest_until_ms) and (next_at_the_front() or next_in_turn())
+end
+
 local suspect = next_suspect()
+if suspect and its_turn_is_over() then suspect = nil end
 if suspect and not idle then
   redis.call('HSET', job_key(suspect), 'kept_for', worker, 'kept_until_ms', now + lease_ms)
   return claimed
 end
 if suspect then
   take(suspect)
+  redis.call('HSET', prefix .. 'round:' .. worker, 'taken_ms', now)
+  redis.call('PEXPIRE', prefix .. 'round:' .. worker, 3600 * 1000)
+  note_pace(redis.call('HGET', job_key(suspect), 'lane'), now)
   return claimed
 end
 while #claimed < most do

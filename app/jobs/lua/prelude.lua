@@ -49,7 +49,8 @@ end
 local function flow_at(place) return place:sub(1, 2) .. place:sub(20), tonumber(place:sub(3, 18)) end
 
 local function count(lane, jobs, work_ms, priority)
-  redis.call('HINCRBY', lane_key(lane), 'queued', jobs)
+  local queued = redis.call('HINCRBY', lane_key(lane), 'queued', jobs)
+  if queued == 0 then redis.call('HDEL', lane_key(lane), 'last_ms') end -- until the next comes, nothing is slow
   redis.call('HINCRBY', lane_key(lane), 'work_ms', work_ms)
   redis.call('HINCRBY', lane_key(lane), priority, jobs)
 end
@@ -59,14 +60,16 @@ local function hold(id, lease_ends)
 end
 
 local function let_go(id)
-  redis.call('HINCRBY', lane_key(redis.call('HGET', job_key(id), 'lane')), 'held', -redis.call('ZREM', lease_key, id))
+  local lane, held = redis.call('HGET', job_key(id), 'lane'), redis.call('ZREM', lease_key, id)
+  if lane then redis.call('HINCRBY', lane_key(lane), 'held', -held) end
 end
 
 -- How long a lane takes from one claim to the next while jobs wait in it, over the last half minute or so. Until that
 -- was seen: what its jobs cost, shared by the workers.
 local function decayed(lane, now)
   local claims, busy_ms, last_ms = unpack(redis.call('HMGET', lane_key(lane), 'pace_claims', 'pace_ms', 'last_ms'))
-  local since_ms = last_ms and math.max(0, now - tonumber(last_ms)) or 0
+  -- Who waits longer than a minute waits for a worker to come, which tells nothing of its pace.
+  local since_ms = last_ms and math.min(60000, math.max(0, now - tonumber(last_ms))) or 0
   local fade = math.exp(-since_ms / 30000)
   return tonumber(claims or 0) * fade, tonumber(busy_ms or 0) * fade + since_ms, last_ms
 end
@@ -84,11 +87,7 @@ local function note_pace(lane, now)
   if last_ms then
     redis.call('HSET', lane_key(lane), 'pace_claims', number(claims + 1), 'pace_ms', number(busy_ms))
   end
-  if tonumber(redis.call('HGET', lane_key(lane), 'queued')) > 0 then
-    redis.call('HSET', lane_key(lane), 'last_ms', now)
-  else
-    redis.call('HDEL', lane_key(lane), 'last_ms')
-  end
+  if tonumber(redis.call('HGET', lane_key(lane), 'queued')) > 0 then redis.call('HSET', lane_key(lane), 'last_ms', now) end
 end
 
 -- Put a job in line: a new one in its flow, one that was taken before at the front (it has paid), and one whose worker

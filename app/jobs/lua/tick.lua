@@ -12,7 +12,7 @@ local now = now_ms()
 -- Somebody ticks every second. When nobody did, no worker could renew its leases either, and those that were running
 -- then say nothing about their jobs. But not for ever: a job may be what brings the whole house down.
 local last = tonumber(redis.call('GET', prefix .. 'ticked') or now)
-redis.call('SET', prefix .. 'ticked', now)
+if now - last >= 500 or now == last then redis.call('SET', prefix .. 'ticked', now) end
 local pardon_until = redis.call('GET', prefix .. 'pardon')
 if now - last > outage_ms then
   pardon_until = now + lease_ms
@@ -21,9 +21,12 @@ end
 
 for _, id in ipairs(redis.call('ZRANGE', lease_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)) do
   local ended = tonumber(redis.call('ZSCORE', lease_key, id))
-  local state, attempts, steps, lane = unpack(redis.call('HMGET', job_key(id), 'state', 'attempts', 'steps', 'lane'))
+  local state, attempts, steps, lane, token =
+    unpack(redis.call('HMGET', job_key(id), 'state', 'attempts', 'steps', 'lane', 'token'))
   let_go(id)
-  if state == 'canceling' then
+  if not state then
+    -- Its record is gone, which nothing of ours does: whoever did it, the others must not wait for it.
+  elseif state == 'canceling' then
     finish(id, 'canceled')
     canceled = canceled + 1
     lanes[#lanes + 1], states[#states + 1] = lane, 'canceled'
@@ -35,7 +38,7 @@ for _, id in ipairs(redis.call('ZRANGE', lease_key, '-inf', now, 'BYSCORE', 'LIM
       dead = dead + 1
       lanes[#lanes + 1], states[#states + 1] = lane, 'dead'
     else
-      redis.call('HSET', job_key(id), 'lost_steps', steps or 0)
+      redis.call('HSET', job_key(id), 'lost_steps', steps or 0, 'lost_token', token)
       redis.call('HDEL', job_key(id), 'progress', 'steps', 'token', 'worker')
       enqueue(id)
       requeued = requeued + 1
@@ -45,9 +48,11 @@ for _, id in ipairs(redis.call('ZRANGE', lease_key, '-inf', now, 'BYSCORE', 'LIM
 end
 for _, id in ipairs(redis.call('ZRANGE', delayed_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)) do
   redis.call('ZREM', delayed_key, id)
-  redis.call('HDEL', job_key(id), 'progress', 'steps', 'token', 'worker')
-  enqueue(id)
-  retried = retried + 1
+  if redis.call('EXISTS', job_key(id)) == 1 then
+    redis.call('HDEL', job_key(id), 'progress', 'steps', 'token', 'worker')
+    enqueue(id)
+    retried = retried + 1
+  end
 end
 for _, id in ipairs(redis.call('ZRANGE', cancel_after_key, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)) do
   redis.call('ZREM', cancel_after_key, id)

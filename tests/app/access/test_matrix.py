@@ -32,6 +32,7 @@ ROWS = {
     "POST /v1/images": Row(Role.SUBMIT, 202, of_job=False),
     "GET /v1/images": Row(Role.READ, 200, of_job=False),
     "GET /v1/images/{job_id}": Row(Role.READ, 200),
+    "GET /v1/images/{job_id}/events": Row(Role.READ, 200),
     "DELETE /v1/images/{job_id}": Row(Role.SUBMIT, 204),
     "GET /v1/images/{job_id}/content": Row(Role.READ, 202),
     "HEAD /v1/images/{job_id}/content": Row(Role.READ, 202),
@@ -81,10 +82,14 @@ class Lab:
             json=BODIES.get(route),
         )
 
-    async def alices_job(self) -> str:
+    async def alices_job(self, route: str) -> str:
+        """A job that waits; one that is over where the answer would go on until it is."""
         answer = await self.ask("POST /v1/images", self.keys["alice"], "")
         assert answer.status_code == 202
-        return str(view(answer)["id"])
+        job_id = str(view(answer)["id"])
+        if route.endswith("/events"):
+            await self.gateway.worker.cancel("alice", job_id)
+        return job_id
 
 
 @pytest.fixture
@@ -139,7 +144,7 @@ def expected(row: Row, who: str) -> int:
 async def test_who_gets_what(lab: Lab, route: str) -> None:
     row = ROWS[route]
     for who in ("alice", "reader", "submitter", "bob", "admin", "revoked", None):
-        job_id = await lab.alices_job()
+        job_id = await lab.alices_job(route)
         answer = await lab.ask(route, lab.keys[who] if who else None, job_id)
         assert answer.status_code == expected(row, who or "nobody"), who
         if answer.status_code == 401:
@@ -147,7 +152,7 @@ async def test_who_gets_what(lab: Lab, route: str) -> None:
             assert answer.headers["www-authenticate"].startswith('Bearer realm="darkroom"')
         if answer.status_code == 403:
             assert code(answer) in ("forbidden", None)
-        changed = answer.status_code == 200 and route.endswith("/cancel")
+        changed = route.endswith("/events") or (answer.status_code == 200 and route.endswith("/cancel"))
         deleted = answer.status_code == 204
         seen = view(await lab.ask("GET /v1/images/{job_id}", lab.keys["alice"], job_id))
         assert seen.get("status") == (404 if deleted else "canceled" if changed else "queued"), who
@@ -155,7 +160,7 @@ async def test_who_gets_what(lab: Lab, route: str) -> None:
 
 @pytest.mark.parametrize("route", [route for route, row in ROWS.items() if row.of_job])
 async def test_anothers_job_is_like_one_that_never_was(lab: Lab, valkey: Redis, route: str) -> None:
-    job_id = await lab.alices_job()
+    job_id = await lab.alices_job(route)
     await lab.ask(route, lab.keys["bob"], job_id)  # so that keys are remembered, and scripts loaded
     looks = []
     for asked in (job_id, ABSENT):
@@ -172,7 +177,7 @@ async def test_anothers_job_is_like_one_that_never_was(lab: Lab, valkey: Redis, 
 @pytest.mark.parametrize("route", sorted(ROWS.keys() - OPEN - set(OF_NOBODY)))
 async def test_only_an_admin_may_name_a_tenant(lab: Lab, route: str) -> None:
     row = ROWS[route]
-    job_id = await lab.alices_job()
+    job_id = await lab.alices_job(route)
     for tenant in ("alice", "nobody"):  # bob cannot tell who exists
         answer = await lab.ask(route, lab.keys["bob"], job_id, tenant=tenant)
         assert (answer.status_code, code(answer)) in ((403, "forbidden"), (403, None))
@@ -182,7 +187,7 @@ async def test_only_an_admin_may_name_a_tenant(lab: Lab, route: str) -> None:
 
 
 async def test_a_list_is_ones_own(lab: Lab) -> None:
-    job_id = await lab.alices_job()
+    job_id = await lab.alices_job("")
     route = "GET /v1/images"
 
     async def ids(who: str, **params: str) -> list[str]:
