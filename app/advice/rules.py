@@ -182,7 +182,7 @@ def _size_too_narrow(case: Case) -> str | None:
         return None
     shape = "wide as high" if long == job.width else "high as wide"
     return (
-        f"{job.width}x{job.height} is {long / short:.1f} times as {shape}: "
+        f"{job.width}x{job.height} is {long / short:.1f} times as {shape}:"
         f" few pictures that {case.card.name} learnt from are, and things may be repeated or stretched."
         f" Try {_size(case, job.width * job.height, math.floor, widest=2)}."
     )

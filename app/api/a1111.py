@@ -10,10 +10,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.api.accept import AskerDep, find_card
 from app.api.deps import Services, ServicesDep, TenantDep
@@ -74,6 +74,12 @@ class Txt2ImgRequest(BaseModel):
     enable_hr: Literal[False] = False
     override_settings: Options = Options()
     send_images: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        # Clients that fill in a form of all fields say null for those left empty.
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class Txt2Img(BaseModel):

@@ -28,6 +28,12 @@ router = APIRouter(prefix="/v1/images", tags=["images"])
 log = structlog.get_logger()
 
 LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
+REPLAYED = {
+    "Idempotency-Replayed": {
+        "description": "`true`: the same request came under this `Idempotency-Key` before, and this is its job.",
+        "schema": {"type": "string", "enum": ["true"]},
+    }
+}
 
 
 @router.post(
@@ -47,11 +53,11 @@ LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}
         200: {
             "model": ImageJobView,
             "description": "With `Prefer: wait`: the job has ended within that time.",
-            "headers": {**LOCATION, **APPLIED},
+            "headers": {**LOCATION, **REPLAYED, **APPLIED},
         },
         202: {
             "description": "Accepted: the job is queued.",
-            "headers": {**LOCATION, **APPLIED, **RETRY_AFTER},
+            "headers": {**LOCATION, **REPLAYED, **APPLIED, **RETRY_AFTER},
         },
     },
 )

@@ -57,6 +57,9 @@ class OpenAIImageRequest(ImageRequest):
         }
         if known.get("size") == "auto":
             del known["size"]
+        # OpenAI's default, which its clients send with png too: there it changes nothing.
+        if known.get("output_compression") == 100 and known.get("output_format", "png") == "png":
+            del known["output_compression"]
         return known
 
 

@@ -186,6 +186,27 @@ async def test_progress_looks_at_the_newest_jobs_only(gateway: Gateway, monkeypa
     assert len(await gateway.list_ids(status="canceled")) == 1
 
 
+async def test_null_is_what_is_left_out(impatient: Gateway) -> None:
+    path, body = A1111
+    nulls = dict.fromkeys(("negative_prompt", "seed", "batch_size", "n_iter", "send_images", "steps", "enable_hr"))
+    assert (await impatient.client.post(path, json=nulls | body)).status_code == 504
+    assert (await only_job(impatient))["parameters"]["n"] == 1
+    answer = await impatient.client.post(path, json={"prompt": "a ring", "override_settings": None})
+    assert answer.status_code == 504
+
+
+async def test_full_quality_of_a_png_is_no_wish(impatient: Gateway) -> None:
+    path, body = OPENAI
+    for output_format, quality, status in (
+        (None, 100, 504),
+        ("png", 100, 504),
+        ("jpeg", 100, 504),
+        ("png", 90, 422),
+    ):
+        fields = {"output_format": output_format, "output_compression": quality}
+        assert (await impatient.client.post(path, json=body | fields)).status_code == status, fields
+
+
 async def test_a_chosen_model_is_the_tenants_on_every_gateway(gateway: Gateway, valkey_url: str) -> None:
     chosen = {"sd_model_checkpoint": "tiny-sd3"}
     assert (await gateway.client.post("/sdapi/v1/options", json=chosen)).status_code == 200

@@ -42,7 +42,7 @@ def test_these_are_the_routes_and_their_answers(operations: dict[str, dict[str, 
         "GET /v1/images/{job_id}": "200 304 404 408 422 503 default",
         "DELETE /v1/images/{job_id}": "204 404 409 422 503 default",
         "GET /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
-        "GET /v1/images/{job_id}/events": "200 204 404 503 default",
+        "GET /v1/images/{job_id}/events": "200 204 404 422 503 default",
         "HEAD /v1/images/{job_id}/content": "200 202 304 404 409 410 422 503 default",
         "GET /v1/images/{job_id}/preview": "200 202 404 410 422 503 default",
         "POST /v1/images/{job_id}/cancel": "200 404 422 503 default",
@@ -91,6 +91,8 @@ def test_a_wait_is_documented_wherever_it_is_asked_for(operations: dict[str, dic
             waits = status in ("202", "429", "503") or (route, status) == ("DELETE /v1/images/{job_id}", "409")
             assert ("Retry-After" in answer.get("headers", {})) is waits, (route, status)
     assert "Location" in operations["POST /v1/images"]["responses"]["202"]["headers"]
+    for status in ("200", "202"):
+        assert "Idempotency-Replayed" in operations["POST /v1/images"]["responses"][status]["headers"]
     for path in ("/v1/images/{job_id}", "/v1/images/{job_id}/content"):
         assert "ETag" in operations[f"GET {path}"]["responses"]["200"]["headers"]
 

@@ -21,6 +21,7 @@ async def test_a_prompt_is_enough(gateway: Gateway) -> None:
     assert int(response.headers["retry-after"]) >= 1
     assert (job["object"], job["status"], job["model"]) == ("image", "queued", "tiny-flux-schnell")
     assert (job["started_at"], job["completed_at"], job["data"], job["error"]) == (None, None, [], None)
+    assert job["progress"].pop("eta_seconds") > 0
     assert job["progress"] == {"percent": 0, "stage": "queued", "step": 0, "total_steps": 4}
     seed = job["parameters"].pop("seed")
     assert 0 <= seed < 2**32
@@ -167,7 +168,8 @@ async def test_addresses_are_the_public_ones(
         response = await gateway.post({"prompt": "a ring"})
         job = view(response)
         url = self_url + job["id"]
-        assert job["urls"] == {"self": url} | {name: f"{url}/{name}" for name in ("content", "preview", "cancel")}
+        names = ("content", "preview", "events", "cancel")
+        assert job["urls"] == {"self": url} | {name: f"{url}/{name}" for name in names}
         assert response.headers["location"] == url
 
 
