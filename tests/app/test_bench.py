@@ -25,7 +25,7 @@ def test_an_unknown_name_is_answered_with_those_that_are_there() -> None:
     done = darkroom("bench", "speed")
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "darkroom: unknown benchmark 'speed'; there are: gpu, image_encode, parity, poll_latency, sched_sim, "
+        "darkroom: unknown benchmark 'speed'; there are: gpu, image_encode, parity, poll_latency, queue, "
     )
 
 
