@@ -1,6 +1,7 @@
 """The gateway's listeners: one for its users, and one for its owner where a port of its own is set."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ _SHUTDOWN_S = 3
 
 def serve(app: FastAPI, settings: GatewaySettings) -> None:
     """Listen until the process is told to end. Exits with 1 when it cannot listen."""
+    _collect_rarely()
     public = uvicorn.Server(_config(app, settings, settings.host, settings.port))
     if settings.admin_port is None:
         public.run()
@@ -35,6 +37,14 @@ async def _both(public: uvicorn.Server, admin: uvicorn.Server, listening: socket
     finally:
         admin.should_exit = True
         await watching
+
+
+def _collect_rarely() -> None:
+    # Each full collection looks at all there is, millions of objects while thousands wait, and nobody is answered
+    # meanwhile: for seconds, on a busy machine. What the modules are made of stays anyway.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 50)
 
 
 class _Companion(uvicorn.Server):
