@@ -30,7 +30,8 @@ async def test_nothing_is_left_of_a_finished_job(gateway: Gateway, valkey: Redis
     response = await gateway.client.delete(f"/v1/images/{job_id}")
     assert (response.status_code, response.content) == (204, b"")
     await is_gone(gateway, job_id, valkey)
-    assert [path for path in (tmp_path / "images").rglob("*") if path.is_file()] == []
+    files = [path.relative_to(tmp_path / "images") for path in (tmp_path / "images").rglob("*") if path.is_file()]
+    assert files in ([], [Path("queue")]), "but for whose store it is"
 
 
 async def test_a_job_that_waits_is_canceled_and_deleted(gateway: Gateway, valkey: Redis) -> None:
