@@ -130,7 +130,7 @@ def without_times(keys: dict[str, Any]) -> Any:
             }
         return value
 
-    kept = {name: timeless(name, value) for name, value in keys.items() if name not in ("ticked", "pardon")}
+    kept = {name: timeless(name, value) for name, value in keys.items() if name not in ("ticked", "pardon", "format")}
     return json.loads(json.dumps(kept, default=sorted, sort_keys=True))
 
 

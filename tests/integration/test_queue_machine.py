@@ -279,11 +279,11 @@ class QueueMachine(RuleBasedStateMachine):
             expected.setdefault(f"debts:{lane}", {})[_flow(flow)] = debt
         if fair.clocks:
             expected["clocks"] = {lane: str(time) for lane, time in fair.clocks.items()}
-        passed_over = {"ticked", "pardon", "totals", "weights", "lanes"}
+        passed_over = {"ticked", "pardon", "totals", "weights", "lanes", "format"}
         shown = {
             name: _shown(name, value)
             for name, value in keys.items()
-            if name not in passed_over and not name.startswith(("lane:", "tenant:"))
+            if name not in passed_over and not name.startswith(("lane:", "tenant:", "round:"))
         }
         assert shown == expected | {"seq": str(self._model.totals["submitted"])}
 
@@ -347,7 +347,7 @@ def _fields(job: Job) -> dict[str, Any]:
         "attempts": str(job.attempts),
         "crashes": str(job.crashes),
         "kept_for": job.kept_for,
-        "progress": PROGRESS.model_dump_json() if job.progress else None,
+        "progress": written(PROGRESS) if job.progress else None,
         "result": written(RESULT) if job.state is JobState.COMPLETED else None,
         "error": job.error.model_dump_json() if job.error else None,
     }
