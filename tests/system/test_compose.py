@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.access.key_cache import REMEMBER_S
 from tests.processes import wait_until
 from tests.system.compose import ROOT, TARGETS, Stack, build, docker, inspect
 from workers.tiny.check import check
@@ -207,3 +208,24 @@ def test_a_worker_that_is_stopped_says_goodbye(stack: Stack) -> None:
     assert stack.workers() == 0
     stack.compose("start", "worker")
     stack.finished([job], 300)
+
+
+def test_once_a_key_is_made_strangers_are_turned_away_and_prometheus_is_not(stack: Stack) -> None:
+    """The last one: nothing makes the stack open again."""
+    request = {"prompt": PROMPT, "model": "tiny-flux-schnell", "seed": 2, "num_inference_steps": 4}
+    assert httpx.get(f"{stack.url}/metrics").status_code == 404
+    key = stack.compose("exec", "-T", "gateway", "darkroom", "keys", "create", "--tenant", "alice").strip()
+    assert wait_until(lambda: httpx.post(f"{stack.url}/v1/images", json={}).status_code == 401, 2 * REMEMBER_S)
+
+    with httpx.Client(base_url=stack.url, headers={"Authorization": f"Bearer {key}"}) as alice:
+        job = alice.post("/v1/images", json=request).raise_for_status().json()["urls"]["self"]
+        assert wait_until(lambda: alice.get(job).json()["status"] == "completed", 180)
+        view = alice.get(job).json()
+    assert httpx.get(job).status_code == 401
+    signed = httpx.get(view["data"][0]["url"]).raise_for_status()
+    assert hashlib.sha256(signed.content).hexdigest() == view["data"][0]["sha256"]
+
+    # Prometheus, without a key, has counted the two refusals that this client got.
+    refused = 'sum(darkroom_http_requests_total{code="401"})'
+    assert wait_until(lambda: stack.query(refused) == 2, 30), stack.query(refused)
+    log.info("%s = %s, and the client counts 2", refused, stack.query(refused))
