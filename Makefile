@@ -8,7 +8,7 @@ MINUTES ?= 1
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo up test lint format bench bench-gpu bench-queue bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker test-system chaos overload constraints clean
+.PHONY: demo up test lint format bench bench-gpu bench-queue bench-serve tiny-models evaluate test-installs test-clients test-bench test-docker test-system test-chaos chaos overload constraints clean
 
 demo: .venv/.runtime  ## draw 14 pictures at once through a real stack, into demo-output/
 	$(BIN)/darkroom demo --out demo-output
@@ -62,6 +62,9 @@ chaos: .venv/.dev  ## load while everything is killed, frozen and drained, MINUT
 
 overload: .venv/.dev  ## ten times the load that there is capacity for, MINUTES=5 or so
 	$(BIN)/python -m tests.system.overload --minutes $(MINUTES) $(OVERLOAD)
+
+test-chaos: .venv/.dev  ## a minute in which everything is killed, and every answer held to the API's own description
+	$(BIN)/python -m pytest -m system tests/system/test_chaos.py tests/system/test_documented.py
 
 test-system: .venv/.dev  ## versions side by side, poison jobs, overload: real processes, some minutes
 	$(BIN)/python -m pytest -m system

@@ -10,6 +10,7 @@ import pytest
 from tests.system.chaos.run import Options, run
 
 
+@pytest.mark.system
 @pytest.mark.timeout(300)
 async def test_nothing_is_lost_whatever_is_killed() -> None:
     folder = Path(tempfile.mkdtemp(prefix="darkroom-chaos-"))

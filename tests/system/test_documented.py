@@ -140,6 +140,7 @@ def asked(stack: Stack, request: pytest.FixtureRequest) -> Iterator[Asked]:
     print(summary(asked))  # noqa: T201 - shown with -s, and with a failure
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("route", ROUTES)
 def test_every_answer_is_as_documented(asked: Asked, route: str) -> None:
     @given(case=cases(route, asked.jobs))

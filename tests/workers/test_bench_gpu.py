@@ -43,6 +43,7 @@ def run(out: Path, *options: str) -> str:
     return done.stdout
 
 
+@pytest.mark.bench
 @pytest.mark.timeout(400)  # compiling, on however busy a machine
 def test_it_measures_everything_on_tiny_models_and_goes_on_where_it_stopped(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
