@@ -92,7 +92,7 @@ class Report:
 
     def failures(self) -> list[str]:
         """Why the run failed; empty when Darkroom held, and was put to the test."""
-        return [*self._proves_nothing(), *self._went_wrong()]
+        return [*self.proves_nothing(), *self._went_wrong()]
 
     def table(self) -> Table:
         table = Table("what", "count", title="chaos")
@@ -107,7 +107,8 @@ class Report:
             yield f"something is left in the queue: {self.left}"
         yield from (str(reclaimed) for reclaimed in self.reclaimed if reclaimed.beyond_lease_s > GATE_S)
 
-    def _proves_nothing(self) -> Iterator[str]:
+    def proves_nothing(self) -> Iterator[str]:
+        """Name the kinds of trouble that the run never met."""
         troubles = Counter(happened.trouble for happened in self.happened)
         counts = {
             **{str(kill): troubles[kill] for kill in KILLS},
