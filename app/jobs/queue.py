@@ -6,7 +6,7 @@ two workers can hold the same count). Every script may be asked again after a lo
 """
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -245,13 +245,9 @@ class JobQueue:
     async def stats(self) -> QueueStats:
         return parse_stats(await self._run("stats"))
 
-    @asynccontextmanager
-    async def changes(self) -> AsyncIterator[AsyncIterator[str]]:
+    def changes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Listen for ids of jobs whose records changed. Messages can be missed: the record is the truth."""
-        async with self._redis.pubsub() as pubsub:
-            with translated_errors():
-                await pubsub.subscribe(CHANGED_CHANNEL)
-            yield _messages(pubsub)
+        return self._listening(CHANGED_CHANNEL)
 
     # Worker side
 
@@ -325,13 +321,9 @@ class JobQueue:
         """Say that a worker lives; with 0 seconds, that it is gone."""
         await self._run("heartbeat", info.id, written(info), round(forget_after_s * 1000))
 
-    @asynccontextmanager
-    async def wakes(self) -> AsyncIterator[AsyncIterator[str]]:
+    def wakes(self) -> AbstractAsyncContextManager[AsyncIterator[str]]:
         """Listen for lanes that got work. A missed message costs only the listener's own fallback interval."""
-        async with self._redis.pubsub() as pubsub:
-            with translated_errors():
-                await pubsub.subscribe(WAKE_CHANNEL)
-            yield _messages(pubsub)
+        return self._listening(WAKE_CHANNEL)
 
     # Anyone
 
@@ -360,6 +352,13 @@ class JobQueue:
         """Raise QueueUnavailableError unless the server answers."""
         with translated_errors():
             await self._redis.ping()
+
+    @asynccontextmanager
+    async def _listening(self, channel: str) -> AsyncIterator[AsyncIterator[str]]:
+        async with self._redis.pubsub() as pubsub:
+            with translated_errors():
+                await pubsub.subscribe(channel)
+            yield _messages(pubsub)
 
     async def _records(self, tenant: str, job_ids: Sequence[str]) -> tuple[JobRecord, ...]:
         records = []
