@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.jobs.queue import Tick
-from app.jobs.schema import JobState, Priority, QueueStats
+from app.jobs.schema import Priority, QueueStats
 
 _HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -51,8 +51,8 @@ class GatewayMetrics:
     def count(self, tick: Tick) -> None:
         """Count what a tick of this gateway moved."""
         self.jobs_reclaimed.inc(tick.requeued)
-        for model, state in tick.ended:
-            self.jobs_finished.labels(model, state, "worker_lost" if state is JobState.DEAD else "").inc()
+        for labels in tick.finished():
+            self.jobs_finished.labels(*labels).inc()
 
     def set_queue(self, stats: QueueStats, models: list[str]) -> None:
         for model in models:

@@ -11,7 +11,7 @@ as long as no lease ends: what a dead worker had done since it last told the que
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from app.jobs.queue import Tick
-from app.jobs.schema import ImageJob, JobState
+from app.jobs.schema import ImageJob
 from workers.engine.cost import Stage
 from workers.engine.report import FailureReason, Report
 from workers.metric_labels import Waste, rows_bucket, size_bucket
@@ -151,8 +151,8 @@ class WorkerMetrics:
     def ticked(self, tick: Tick) -> None:
         """Count what a tick of this worker moved."""
         self.jobs_reclaimed.inc(tick.requeued)
-        for model, state in tick.ended:
-            self.jobs_finished.labels(model, state, "worker_lost" if state is JobState.DEAD else "").inc()
+        for labels in tick.finished():
+            self.jobs_finished.labels(*labels).inc()
 
     def wasted(self, job: RunningJob, waste: Waste) -> None:
         """Count the steps of a job that is over, or of this attempt those that a next one must take again.

@@ -5,7 +5,7 @@ carry it, so that a worker which lost its lease cannot touch the job any more (a
 two workers can hold the same count). Every script may be asked again after a lost reply.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -116,6 +116,11 @@ class Tick:
     retried: int
     blameless: int = 0
     ended: tuple[tuple[str, JobState], ...] = field(default=(), compare=False)
+
+    def finished(self) -> Iterator[tuple[str, JobState, str]]:
+        """Give model, state and error code of those that ended, as darkroom_jobs_finished_total labels them."""
+        for model, state in self.ended:
+            yield model, state, WORKER_LOST.code if state is JobState.DEAD else ""
 
 
 @dataclass(frozen=True, slots=True)
